@@ -1,0 +1,21 @@
+"""The one error class for what the user can mend.
+
+Everything a user may cause (a wrong option, a damaged file, a model that does not fit) is raised as
+`BnrecalError` with one line that names the value, the place and what is allowed. The command line
+catches it once. An `AssertionError` anywhere means a bug of ours.
+"""
+
+from collections.abc import Iterable
+
+
+class BnrecalError(Exception):
+    """A mistake the user can mend. `str(error)` is the one line to show."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def unknown_choice(kind: str, value: object, valid: Iterable[str], place: str = "") -> BnrecalError:
+    """The error for a name that is not in a table, listing the names that are."""
+    where = f"{place}: " if place else ""
+    return BnrecalError(f"{where}unknown {kind} {value!r}; valid: {', '.join(valid)}")

@@ -1,0 +1,149 @@
+"""One pass: a network walked over a task's calibration images, measured at each sample count.
+
+In one walk over the images, and at each sample count of the pass:
+
+    update pass -> statistics -> update metric: each batch predicted with the statistics as they
+                                 stood right after it (prequential), scored over the pass so far
+                              -> eval metric: the evaluation images with the final statistics
+
+The update pass runs at the cell's own batch size and is timed alone. Predictions for the update
+metric are made for several batches at once (see recalibrate/grouped.py), which changes no figure.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnrecal.device import now_s
+from bnrecal.networks.network import Network
+from bnrecal.recalibrate.estimators import make_estimator
+from bnrecal.recalibrate.fold import folded
+from bnrecal.recalibrate.grouped import GroupedEvaluation
+from bnrecal.recalibrate.walk import Statistics, Walk
+from bnrecal.study import Cell, Pass
+from bnrecal.tasks.task import Int64s, Task
+
+READ_AHEAD = 512  # calibration images decoded and predicted at a time, about
+FORWARD_IMAGES = 64  # images in one evaluation forward: small enough for the processor's cache
+
+OnImages = Callable[[int], None]  # told how many calibration images were just done
+Parts = list[tuple[int, Any]]  # (position of the first image, predictions)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one cell gave; times in seconds, as bnrecal/store.py's columns define them."""
+
+    cell: Cell
+    update: float
+    eval: float
+    recal_s: float
+    update_s: float
+    eval_s: float
+    total_s: float
+
+
+def measure(
+    todo: Pass, task: Task, network: Network, device: torch.device, on_images: OnImages
+) -> Iterator[Measured]:
+    """Yield one `Measured` per cell of the pass, as soon as it is known."""
+    started = now_s(device)
+    ids = task.order(todo.first.seed)[: todo.n_samples]
+    bench = _Bench(task, network, device)
+    setup_s = now_s(device) - started
+    estimator = make_estimator(todo.first.estimator, todo.first.momentum)
+    with Walk(bench.module, estimator) as walk:
+        done = 0
+        for cell in todo.cells:
+            for start, stop in _chunks(done, cell.n_samples, cell.batch_size):
+                bench.advance(walk, start, ids[start:stop], cell.batch_size)
+                on_images(stop - start)
+            done = cell.n_samples
+            yield bench.settle(cell, walk.statistics(), ids[:done], setup_s)
+
+
+def _chunks(start: int, stop: int, batch_size: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges that cover start..stop, each of whole batches but for the last."""
+    size = max(1, READ_AHEAD // batch_size) * batch_size
+    for at in range(start, stop, size):
+        yield at, min(at + size, stop)
+
+
+class _Bench:
+    """A network on its device, with what the pass has gathered so far."""
+
+    def __init__(self, task: Task, network: Network, device: torch.device) -> None:
+        self.task, self.predict, self.device = task, network.predict, device
+        self.module = network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model_for_updates = GroupedEvaluation(copy.deepcopy(self.module))
+        self.model_to_evaluate = copy.deepcopy(self.module).eval()
+        self.parts: Parts = []
+        self.read_s = self.recal_s = self.predict_s = 0.0
+
+    def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int) -> None:
+        """Take the images `ids`, which stand at `start` in the order, into statistics and predictions."""
+        t0 = now_s(self.device)
+        batches = self._input(self.task.calibration_images(ids)).split(batch_size)
+        t1 = now_s(self.device)
+        after: list[tuple[Tensor, Statistics]] = []
+        for batch in batches:
+            walk.step(batch)
+            after.append((batch, walk.statistics()))
+        t2 = now_s(self.device)
+        outputs = [self._output_under(group) for group in _grouped(after)]
+        self.parts.append((start, self.predict(torch.cat(outputs))))
+        t3 = now_s(self.device)
+        self.read_s += t1 - t0
+        self.recal_s += t2 - t1
+        self.predict_s += t3 - t2
+
+    def settle(self, cell: Cell, final: Statistics, ids: Int64s, setup_s: float) -> Measured:
+        """Score the pass so far and evaluate the network with the statistics it has now."""
+        t0 = now_s(self.device)
+        update = self.task.score_calibration(ids, self.parts)
+        t1 = now_s(self.device)
+        evaluated = self._evaluate(final)
+        t2 = now_s(self.device)
+        update_s, eval_s = self.predict_s + t1 - t0, t2 - t1
+        total_s = setup_s + self.read_s + self.recal_s + update_s + eval_s
+        return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s)
+
+    def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Tensor:
+        x = torch.cat([batch for batch, _ in group])
+        sizes = [(len(batch), statistics) for batch, statistics in group]
+        output: Tensor = self.model_for_updates.run(x, sizes)
+        return output
+
+    @torch.inference_mode()
+    def _evaluate(self, final: Statistics) -> float:
+        final.write_to(self.model_to_evaluate)
+        model = folded(self.model_to_evaluate)
+        parts: Parts = []
+        n = self.task.n_evaluation
+        for start in range(0, n, READ_AHEAD):
+            images = self.task.evaluation_images(start, min(start + READ_AHEAD, n))
+            outputs = [model(x) for x in self._input(images).split(FORWARD_IMAGES)]
+            parts.append((start, self.predict(torch.cat(outputs))))
+        return self.task.score_evaluation(parts)
+
+    def _input(self, images: Any) -> Tensor:
+        tensor = torch.from_numpy(images)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory().to(self.device, non_blocking=True)
+        return self.task.to_input(tensor).to(memory_format=torch.channels_last)
+
+
+def _grouped(after: list[tuple[Tensor, Statistics]]) -> Iterator[list[tuple[Tensor, Statistics]]]:
+    """Consecutive batches together up to about FORWARD_IMAGES images, at least one batch."""
+    group: list[tuple[Tensor, Statistics]] = []
+    for item in after:
+        if group and sum(len(batch) for batch, _ in group) + len(item[0]) > FORWARD_IMAGES:
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group

@@ -1,0 +1,102 @@
+"""mAP@0.5 exactly as pycocotools computes it, for ground truth without crowds, many times faster.
+
+COCOeval walks image by image and class by class in Python, for ten IoU thresholds and four area
+ranges. A sweep needs one number: IoU 0.5, all areas, 100 detections an image and class. Here all
+images of a class are matched together: the greedy assignment is sequential only within one image,
+so step r matches every image's r-th best detection at once. Same float64 arithmetic, same ties, so
+the same figure (tests compare both on real and on random boxes).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnrecal.metrics.boxes import Detections, Float64s, GroundTruth, Int64s
+
+IOU_THRESHOLD = 0.5
+MAX_DETECTIONS = 100  # per image and class
+RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+def map50(truth: GroundTruth, found: Detections) -> float:
+    """Mean over the classes that occur of the 101-point interpolated average precision at IoU 0.5.
+
+    Returns -1.0 if there is no object at all, as COCOeval does.
+    """
+    classes = np.unique(truth.labels)
+    if not len(classes):
+        return -1.0
+    return float(np.mean([_class_precisions(truth, found, c) for c in classes]))
+
+
+def _class_precisions(truth: GroundTruth, found: Detections, label: int) -> Float64s:
+    """Interpolated precision of one class at the 101 recalls; shape (101,)."""
+    objects = np.flatnonzero(truth.labels == label)
+    objects = objects[np.argsort(truth.image[objects], kind="stable")]
+    mine = np.flatnonzero(found.labels == label)
+    mine = mine[np.lexsort((-found.scores[mine], found.image[mine]))]  # stable: image, then score
+    rank = _rank_in_run(found.image[mine])
+    mine, rank = mine[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
+    hit = _match(
+        truth.image[objects], truth.boxes[objects], found.image[mine], found.boxes[mine], rank
+    )
+    hit = hit[np.argsort(-found.scores[mine], kind="stable")]
+    n_hits = np.cumsum(hit, dtype=np.float64)
+    recall = n_hits / len(objects)
+    precision = n_hits / (np.arange(1, len(hit) + 1) + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(recall, RECALLS, side="left")
+    return np.append(envelope, 0.0)[at]
+
+
+def _rank_in_run(values: Int64s) -> Int64s:
+    """Position of each element within its run of equal values: [4 4 7 7 7] -> [0 1 0 1 2]."""
+    positions = np.arange(len(values))
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
+    lengths = np.diff(np.append(starts, len(values)))
+    return positions - np.repeat(starts, lengths)
+
+
+def _match(
+    object_image: Int64s,
+    object_boxes: Float64s,
+    image: Int64s,
+    boxes: Float64s,
+    rank: Int64s,
+) -> NDArray[np.bool_]:
+    """Which detections of one class hit an object; both sides sorted by image, detections by score.
+
+    The best detection of an image chooses first; each takes the free object of highest IoU, the
+    last of equal ones, if that IoU is at least IOU_THRESHOLD.
+    """
+    hit = np.zeros(len(image), bool)
+    if not len(image) or not len(object_image):
+        return hit
+    images, first, count = np.unique(object_image, return_index=True, return_counts=True)
+    row = np.searchsorted(images, image)  # the image's row in `taken`
+    row = np.where((row < len(images)) & (images[np.minimum(row, len(images) - 1)] == image), row, -1)
+    padded = np.arange(count.max())
+    taken = padded >= count[:, None]  # (images, most objects); padding counts as taken
+    by_rank = np.argsort(rank, kind="stable")
+    bounds = np.searchsorted(rank[by_rank], np.arange(rank.max() + 2))
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        chosen = by_rank[start:stop]
+        chosen = chosen[row[chosen] >= 0]
+        at = row[chosen]
+        candidates = np.minimum(first[at, None] + padded, len(object_image) - 1)
+        overlap = _iou(boxes[chosen, None], object_boxes[candidates])
+        overlap[taken[at]] = -1.0
+        best = overlap.shape[1] - 1 - overlap[:, ::-1].argmax(1)  # the last of equal ones
+        ok = overlap[np.arange(len(at)), best] >= IOU_THRESHOLD
+        hit[chosen[ok]] = True
+        taken[at[ok], best[ok]] = True
+    return hit
+
+
+def _iou(a: Float64s, b: Float64s) -> Float64s:
+    """Intersection over union of broadcast boxes x y w h, in the order pycocotools' C code computes."""
+    width = np.minimum(a[..., 0] + a[..., 2], b[..., 0] + b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    height = np.minimum(a[..., 1] + a[..., 3], b[..., 1] + b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    shared = np.where((width > 0) & (height > 0), width * height, 0.0)
+    union = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3] - shared
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(shared > 0, shared / union, 0.0)

@@ -1,0 +1,64 @@
+"""The embedded single-path one-shot detection supernet (Guo et al., SPOS, ECCV 2020).
+
+    image (1, 64, 64) -> stem (24, 32, 32) -> 8 choice blocks (64, 8, 8) -> head (14, 8, 8)
+
+In each block one of four candidate operations is taken; a path through all blocks is an
+architecture. A subnet shares the supernet's weights and holds nothing but its own path.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bnrecal.networks.operations import OPERATIONS, conv_norm
+
+STAGES = ((32, 4), (64, 4))  # (channels, choice blocks), at 16 x 16 and at 8 x 8
+N_BLOCKS = sum(blocks for _, blocks in STAGES)
+STEM_CHANNELS = 24
+N_CLASSES = 10
+GRID_STRIDE = 8  # pixels of the image per cell of the head's grid
+OUTPUTS = 4 + N_CLASSES  # raw box distances, then class logits
+
+
+class Block(nn.Module):
+    """ReLU(x + operation(x)): a chosen operation refines what the shared skeleton carries."""
+
+    def __init__(self, operation: nn.Module) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu_(self.operation(x) + x)
+
+
+class Supernet(nn.Module):
+    """All candidates of all blocks on a shared skeleton of stem, transitions and head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*conv_norm(1, STEM_CHANNELS, 3, 2), nn.ReLU())
+        self.transitions = nn.ModuleList()  # one before each stage, halving the side
+        self.blocks = nn.ModuleList()  # (blocks)(candidates)
+        width = STEM_CHANNELS
+        for n_out, n_blocks in STAGES:
+            self.transitions.append(nn.Sequential(*conv_norm(width, n_out, 3, 2), nn.ReLU()))
+            for _ in range(n_blocks):
+                self.blocks.append(nn.ModuleList(make(n_out) for _, make in OPERATIONS))
+            width = n_out
+        self.head = nn.Sequential(
+            *conv_norm(width, width, 3), nn.ReLU(), nn.Conv2d(width, OUTPUTS, 1)
+        )
+
+    def subnet(self, choices: Sequence[int]) -> nn.Sequential:
+        """The path that takes candidate `choices[i]` in block i; shares this supernet's modules."""
+        taken = [
+            Block(candidates[choice])
+            for candidates, choice in zip(self.blocks, choices, strict=True)
+            if isinstance(candidates, nn.ModuleList)
+        ]
+        path: list[nn.Module] = [self.stem]
+        for transition, (_, n_blocks) in zip(self.transitions, STAGES, strict=True):
+            path += [transition, *taken[:n_blocks]]
+            taken = taken[n_blocks:]
+        return nn.Sequential(*path, self.head)

@@ -1,0 +1,78 @@
+"""Evaluation of many images at once, each with the running statistics of its own batch.
+
+The update metric predicts batch t with the statistics as they stand after batch t. Run batch by
+batch that is a small forward each; here several batches go through the convolutions together and
+only BatchNorm treats each image with the statistics of its group.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnrecal.recalibrate.walk import Statistics
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class GroupedEvaluation:
+    """Runs images under per-image statistics; owns `model`, whose BatchNorms it changes for good."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model.eval()
+        self._now: dict[str, tuple[Tensor, Tensor]] = {}  # layer -> scale, shift (images, channels)
+        self._norms = dict(_norms(model))
+        for name, module in self._norms.items():
+            module.forward = self._normalise(name, module.forward)  # type: ignore[method-assign]
+
+    @staticmethod
+    def can_serve(model: nn.Module) -> bool:
+        """Whether every BatchNorm of the model is of a type whose forward is known exactly."""
+        return all(type(module) in _PLAIN for _, module in _norms(model))
+
+    @torch.inference_mode()
+    def run(self, x: Tensor, groups: Sequence[tuple[int, Statistics]]) -> Any:
+        """model(x), where `groups` are the consecutive (images, statistics) that make up x.
+
+        All statistics must be of the same layers; other layers use their own buffers.
+        """
+        layers = groups[0][1].layers
+        sizes = torch.tensor([n for n, _ in groups])
+        mean = torch.stack([statistics.mean for _, statistics in groups])  # (groups, channels)
+        var = torch.stack([statistics.var for _, statistics in groups])
+        own = [self._norms[layer.name] for layer in layers]
+        weight, bias, eps = (torch.cat(parts) for parts in zip(*map(_affine, own), strict=True))
+        scale = weight * (var + eps).rsqrt()
+        shift = bias - mean * scale
+        image = torch.arange(len(groups)).repeat_interleave(sizes).to(mean.device)
+        widths = [norm.num_features for norm in own]
+        scales = scale.to(x.dtype)[image].split(widths, 1)
+        shifts = shift.to(x.dtype)[image].split(widths, 1)
+        names = [layer.name for layer in layers]
+        self._now = dict(zip(names, zip(scales, shifts, strict=True), strict=True))
+        return self.model(x)
+
+    def _normalise(self, name: str, usual: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def forward(x: Tensor) -> Tensor:
+            if name not in self._now:
+                return usual(x)
+            scale, shift = self._now[name]
+            assert len(x) == len(scale), f"{name} sees {len(x)} items for {len(scale)} images"
+            shape = scale.shape + (1,) * (x.dim() - 2)
+            return torch.addcmul(shift.view(shape), x, scale.view(shape))
+
+        return forward
+
+
+def _norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, _BatchNorm)]
+
+
+def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
+    """(weight, bias, eps) per channel in float64."""
+    one = torch.ones(norm.num_features, dtype=torch.float64, device=norm.running_mean.device)  # type: ignore[union-attr]
+    weight = one if norm.weight is None else norm.weight.double()
+    bias = one * 0 if norm.bias is None else norm.bias.double()
+    return weight, bias, one * norm.eps

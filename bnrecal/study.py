@@ -1,0 +1,144 @@
+"""A study and its cells: frozen data, known before any tensor exists.
+
+A `Study` is what the user asked for; the defaults of every setting live here. A `Cell` is one
+point of its grid with everything that decides the figures, and nothing that does not: its `key`
+is the same on every machine, device and day. A `Pass` is one ordered walk over the calibration
+images that serves several cells at once.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bnrecal.errors import BnrecalError, unknown_choice
+
+# Raise when a change of code changes figures: finished cells of the old version are then done again.
+ALGORITHM = 1
+
+ESTIMATORS = ("ema",)
+ARCHS = ("arch1", "arch2", "arch3")
+MOMENTUM = 0.1  # PyTorch's convention: the weight of the newest batch
+# The grid of a task when nothing else is said; any other task gets that of "garments".
+GRIDS = {
+    "garments": ((8, 16, 32, 64), (2560, 5120, 10240)),
+    "tiny": ((4, 8), (64, 128)),
+}
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Study(BaseModel):
+    """A grid: every architecture x batch size x samples x estimator x momentum, on one task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = "garments"
+    arch: tuple[str, ...] = Field(ARCHS, min_length=1)
+    bs: tuple[Count, ...] = Field(GRIDS["garments"][0], min_length=1)
+    samples: tuple[Count, ...] = Field(GRIDS["garments"][1], min_length=1)
+    estimator: tuple[str, ...] = Field(ESTIMATORS[:1], min_length=1)
+    momentum: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((MOMENTUM,), min_length=1)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @field_validator("arch", "bs", "samples", "estimator", "momentum")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(values))
+
+
+def make_study(settings: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Study:
+    """A Study from the settings somebody gave; what is not given is the default of its task.
+
+    `places` tells where each setting came from ("--bs", "study.toml: bs") for the error.
+    """
+    places = places or {}
+    given = {name: value for name, value in settings.items() if value is not None}
+    grid = GRIDS.get(str(given.get("task")), GRIDS["garments"])
+    try:
+        study = Study(**{"bs": grid[0], "samples": grid[1], **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        place = places.get(name, name)
+        if first["type"] == "extra_forbidden":
+            raise unknown_choice("setting", name, Study.model_fields, place) from None
+        raise BnrecalError(f"{place}: {first['input']!r}: {first['msg']}") from None
+    for estimator in study.estimator:
+        if estimator not in ESTIMATORS:
+            place = places.get("estimator", "estimator")
+            raise unknown_choice("estimator", estimator, ESTIMATORS, place)
+    too_big = [(n, b) for n in study.samples for b in study.bs if n < b]
+    if too_big:
+        n, b = too_big[0]
+        place = places.get("samples", "samples")
+        raise BnrecalError(f"{place}: {n} samples do not fill one batch of {b} (bs); use at least {b}")
+    return study
+
+
+def read_study_file(path: Path) -> dict[str, Any]:
+    """The settings in a study file (TOML, the field names of `Study`)."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BnrecalError(f"--study: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BnrecalError(f"--study: {path} is not a TOML file: {error}") from None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a study: the scientific fields of a result row.
+
+    `order_digest` covers the ids of exactly the `n_samples` images the cell reads, in order;
+    `weights_digest` the weights file and the path taken through it. `momentum` is None for
+    estimators that have none.
+    """
+
+    task: str
+    metric: str
+    data_digest: str
+    order_digest: str
+    arch: str
+    weights_digest: str
+    batch_size: int
+    n_samples: int
+    estimator: str
+    momentum: float | None
+    seed: int
+
+    @property
+    def n_updates(self) -> int:
+        """Batches read; the last one is short when n_samples is no multiple of batch_size."""
+        return -(-self.n_samples // self.batch_size)
+
+    @property
+    def key(self) -> str:
+        """Digest of the scientific fields and the algorithm version; 20 hex digits."""
+        facts = json.dumps({"algorithm": ALGORITHM, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Cells that one walk over the images serves: they differ in `n_samples` alone.
+
+    Sorted by `n_samples`; all but the last are multiples of the batch size, so that each is a
+    prefix of the next.
+    """
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def first(self) -> Cell:
+        return self.cells[0]
+
+    @property
+    def n_samples(self) -> int:
+        """Images the pass reads."""
+        return self.cells[-1].n_samples

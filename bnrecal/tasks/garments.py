@@ -1,0 +1,57 @@
+"""Tasks `garments` and `tiny`: detect garments in composed scenes; scored by mAP@0.5."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnrecal.data.draws import Int64s, permutation, stream_key
+from bnrecal.data.scene_store import SceneSet
+from bnrecal.data.scenes import VERSION
+from bnrecal.data.sprites import sheets_digest
+from bnrecal.metrics.boxes import Detections, GroundTruth
+from bnrecal.metrics.map50 import map50
+from bnrecal.tasks.task import PredictionParts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Mean and standard deviation of the pixels of the training scenes, rounded; part of the task, so that
+# training and evaluation cannot disagree.
+PIXEL_MEAN, PIXEL_STD = 88.0, 47.0
+
+
+class Garments:
+    """`n_calibration` training scenes and `n_evaluation` validation scenes, 64 x 64, 10 classes."""
+
+    metric = "map50"
+
+    def __init__(self, name: str, n_calibration: int, n_evaluation: int) -> None:
+        self.name, self.n_calibration, self.n_evaluation = name, n_calibration, n_evaluation
+        self.training_scenes = SceneSet("train", n_calibration)
+        self.validation_scenes = SceneSet("val", n_evaluation)
+
+    def data_digest(self) -> str:
+        facts = f"garments {VERSION} {sheets_digest()} {self.n_calibration} {self.n_evaluation}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def order(self, seed: int) -> Int64s:
+        return permutation(stream_key("garments-order", seed), self.n_calibration)
+
+    def calibration_images(self, ids: Int64s) -> NDArray[np.uint8]:
+        return self.training_scenes.pixels(ids)
+
+    def evaluation_images(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return self.validation_scenes.pixels(np.arange(start, stop))
+
+    def to_input(self, images: "Tensor") -> "Tensor":
+        return images.float().sub_(PIXEL_MEAN).div_(PIXEL_STD)
+
+    def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
+        return map50(GroundTruth(len(ids), *self.training_scenes.objects(ids)), Detections.join(parts))
+
+    def score_evaluation(self, parts: PredictionParts) -> float:
+        n = self.n_evaluation
+        truth = GroundTruth(n, *self.validation_scenes.objects(np.arange(n)))
+        return map50(truth, Detections.join(parts))

@@ -1,0 +1,49 @@
+"""What a task has to offer. A new kind of data is a new file with these few methods."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Int64s = NDArray[np.int64]
+
+# Predictions of consecutive images, each part with the position of its first image. What a part is,
+# the network's `predict` and the task agree on (`Detections` for map50); nobody between them looks.
+PredictionParts = Sequence[tuple[int, Any]]
+
+
+class Task(Protocol):
+    """A data set with a meaning. Images are uint8 (images, channels, height, width)."""
+
+    name: str
+    metric: str  # "map50" or "top1"
+    n_calibration: int  # images that may be used to re-estimate statistics
+    n_evaluation: int
+
+    def data_digest(self) -> str:
+        """Hex digest of everything that decides pixels and labels; known without reading them all."""
+        ...
+
+    def order(self, seed: int) -> Int64s:
+        """The fixed order of all calibration images, drawn from `seed`; shape (n_calibration,)."""
+        ...
+
+    def calibration_images(self, ids: Int64s) -> NDArray[np.uint8]: ...
+
+    def evaluation_images(self, start: int, stop: int) -> NDArray[np.uint8]: ...
+
+    def to_input(self, images: "Tensor") -> "Tensor":
+        """uint8 images on any device -> float32 network input of the same layout."""
+        ...
+
+    def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
+        """The metric over these calibration images, all of which `parts` must cover."""
+        ...
+
+    def score_evaluation(self, parts: PredictionParts) -> float:
+        """The metric over the whole evaluation set."""
+        ...

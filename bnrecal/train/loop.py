@@ -1,0 +1,127 @@
+"""Training the supernet: every step takes one uniformly sampled path (SPOS, Guo et al., ECCV 2020).
+
+BatchNorm normalises by batch and never updates its running statistics (momentum 0), so the weights
+that come out hold mean 0 and variance 1 everywhere: whoever evaluates a subnet must recalibrate it.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnrecal.data.draws import draws, permutation, stream_key
+from bnrecal.networks.head import boxes_and_logits, cell_centres
+from bnrecal.networks.operations import OPERATIONS
+from bnrecal.networks.supernet import GRID_STRIDE, N_BLOCKS, Supernet
+from bnrecal.tasks.garments import Garments
+from bnrecal.train.detection_loss import assign, detection_loss
+from bnrecal.train.recipe import Recipe
+
+Epoch = dict[str, Any]
+_PRIOR = 0.02  # a cell's class score before training: most cells are background
+
+
+def train(
+    recipe: Recipe, task: Garments, out: Path, on_epoch: Callable[[Epoch], None] = lambda _: None
+) -> Path:
+    """Train, log an epoch a line to out/log.jsonl, and return the path of out/weights.safetensors."""
+    from safetensors.torch import save
+
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    supernet = _initialised(Supernet()).to(memory_format=torch.channels_last)
+    with (out / "log.jsonl").open("w") as log:
+        for epoch in _epochs(supernet, recipe, task):
+            log.write(json.dumps(epoch) + "\n")
+            log.flush()
+            on_epoch(epoch)
+    state = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
+    path = out / "weights.safetensors"
+    work = path.with_suffix(".part")
+    work.write_bytes(save(state))
+    work.replace(path)
+    return path
+
+
+def _initialised(supernet: Supernet) -> Supernet:
+    """Kaiming fan-in for convolutions; the head starts by finding nothing."""
+    for module in supernet.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.0
+    output = supernet.head[-1]
+    assert isinstance(output, nn.Conv2d) and output.bias is not None
+    nn.init.normal_(output.weight, std=0.01)
+    nn.init.zeros_(output.bias)
+    nn.init.constant_(output.bias[4:], float(np.log(_PRIOR / (1 - _PRIOR))))
+    return supernet
+
+
+def _optimiser(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
+    decayed = [p for p in supernet.parameters() if p.ndim > 1]
+    others = [p for p in supernet.parameters() if p.ndim == 1]  # BatchNorm and biases
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.max_lr)
+
+
+def _epochs(supernet: Supernet, recipe: Recipe, task: Garments) -> Iterator[Epoch]:
+    boxes, labels, n_objects = _padded_truth(task)
+    side = task.training_scenes.pixels(np.arange(1)).shape[-1] // GRID_STRIDE
+    assigned = assign(boxes, n_objects, cell_centres(side, side), GRID_STRIDE)
+    steps = task.n_calibration // recipe.batch_size
+    optimiser = _optimiser(supernet, recipe)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        recipe.max_lr,
+        total_steps=recipe.epochs * steps,
+        pct_start=recipe.warmup_fraction,
+        cycle_momentum=False,
+    )
+    for epoch in range(recipe.epochs):
+        started, total = time.perf_counter(), 0.0
+        order = permutation(stream_key("train-order", recipe.seed, epoch), task.n_calibration)
+        paths = draws(stream_key("train-paths", recipe.seed, epoch), np.arange(steps), N_BLOCKS)
+        for step in range(steps):
+            ids = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            images = torch.from_numpy(task.calibration_images(ids))
+            x = task.to_input(images).to(memory_format=torch.channels_last)
+            subnet = supernet.subnet((paths[step] % len(OPERATIONS)).tolist()).train()
+            predicted, logits = boxes_and_logits(subnet(x))
+            loss = detection_loss(predicted, logits, boxes[ids], labels[ids], assigned[ids])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip_norm)
+            optimiser.step()
+            schedule.step()
+            total += loss.item()
+        seconds = time.perf_counter() - started
+        yield {
+            "epoch": epoch + 1,
+            "of": recipe.epochs,
+            "loss": round(total / steps, 4),
+            "images_per_s": round(steps * recipe.batch_size / seconds),
+            "seconds": round(seconds, 1),
+        }
+
+
+def _padded_truth(task: Garments) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (images, most objects, 4) as x1 y1 x2 y2, labels (images, most objects), counts."""
+    n = task.n_calibration
+    image, found, label = task.training_scenes.objects(np.arange(n))
+    n_objects = np.bincount(image, minlength=n)
+    slot = np.arange(len(image)) - np.repeat(np.cumsum(n_objects) - n_objects, n_objects)
+    boxes = torch.zeros(n, int(n_objects.max()), 4)
+    labels = torch.zeros(n, int(n_objects.max()), dtype=torch.long)
+    corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
+    boxes[image, slot] = torch.from_numpy(corners).float()
+    labels[image, slot] = torch.from_numpy(label)
+    return boxes, labels, torch.from_numpy(n_objects)
