@@ -79,6 +79,7 @@ def cli() -> None:
 @click.pass_context
 def sweep(
     context: click.Context,
+    /,
     study: Path | None,
     device: str,
     out: Path,

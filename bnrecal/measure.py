@@ -87,7 +87,7 @@ class _Bench:
     def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int) -> None:
         """Take the images `ids`, which stand at `start` in the order, into statistics and predictions."""
         t0 = now_s(self.device)
-        batches = self._input(self.task.calibration_images(ids)).split(batch_size)
+        batches = torch.split(self._input(self.task.calibration_images(ids)), batch_size)
         t1 = now_s(self.device)
         after: list[tuple[Tensor, Statistics]] = []
         for batch in batches:
@@ -126,7 +126,7 @@ class _Bench:
         n = self.task.n_evaluation
         for start in range(0, n, READ_AHEAD):
             images = self.task.evaluation_images(start, min(start + READ_AHEAD, n))
-            outputs = [model(x) for x in self._input(images).split(FORWARD_IMAGES)]
+            outputs = [model(x) for x in torch.split(self._input(images), FORWARD_IMAGES)]
             parts.append((start, self.predict(torch.cat(outputs))))
         return self.task.score_evaluation(parts)
 

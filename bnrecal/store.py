@@ -160,7 +160,7 @@ class Store:
 
 def _parse(line: bytes, place: str) -> Row:
     try:
-        row = json.loads(line)
+        row: Row = json.loads(line)
     except ValueError:
         raise BnrecalError(f"{place}: damaged, not a JSON object; mend or remove this line") from None
     version = row.get("schema_version") if isinstance(row, dict) else None

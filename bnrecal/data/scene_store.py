@@ -101,7 +101,7 @@ def _write(folder: Path, split: str, n: int) -> None:
 def _read(folder: Path, n: int) -> Arrays | None:
     try:
         pixels, boxes, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _FILES)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
     sound = (
         pixels.shape == (n, SCENE, SCENE)

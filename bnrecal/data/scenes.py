@@ -18,7 +18,10 @@ from bnrecal.data.sprites import SIDE, sprites
 VERSION = 1
 SCENE = 64  # pixels
 MAX_OBJECTS = 4
-SMALLEST, LARGEST = 14, 40  # pixels a sprite's square may measure before its empty margin is cut off
+SMALLEST, LARGEST = (
+    14,
+    40,
+)  # pixels a sprite's square may measure before its empty margin is cut off
 
 _POSITIONS = 6  # places tried for an object before it is left out
 _MAX_COVER = 0.45  # of the smaller of two boxes
@@ -28,9 +31,7 @@ _BACKGROUND_DRAWS = 4 + sum(k * k for k in _LATTICES)
 _NOISE_DRAWS = SCENE * SCENE // 8  # a byte a pixel
 _PIECE_DRAWS = 8
 _OBJECT_DRAWS = 8 + 2 * _POSITIONS
-_DRAWS = (
-    _BACKGROUND_DRAWS + _NOISE_DRAWS + _PIECES * _PIECE_DRAWS + 1 + MAX_OBJECTS * _OBJECT_DRAWS
-)
+_DRAWS = _BACKGROUND_DRAWS + _NOISE_DRAWS + _PIECES * _PIECE_DRAWS + 1 + MAX_OBJECTS * _OBJECT_DRAWS
 
 Pixels = NDArray[np.uint8]
 Float64s = NDArray[np.float64]
@@ -73,7 +74,8 @@ def _resize_matrix(size: int, source: int = SIDE) -> Float64s:
     centres = (2 * np.arange(size) + 1) * source
     pixels = (2 * np.arange(source) + 1) * size
     weights = np.maximum(0, width - np.abs(centres[:, None] - pixels[None, :]))
-    return (weights * 256 // weights.sum(1, keepdims=True)).astype(np.float64)
+    shares: Float64s = (weights * 256 // weights.sum(1, keepdims=True)).astype(np.float64)
+    return shares
 
 
 def _resized(image: NDArray[np.generic], height: int, width: int) -> NDArray[np.int64]:
@@ -97,7 +99,9 @@ def _background(dice: _Dice, noise: Pixels) -> NDArray[np.int64]:
     return canvas + ((noise.astype(np.int64) - 128) * grain >> 7)
 
 
-def _paste(canvas: NDArray[np.int64], value: NDArray[np.int64], alpha: NDArray[np.int64], x: int, y: int) -> None:
+def _paste(
+    canvas: NDArray[np.int64], value: NDArray[np.int64], alpha: NDArray[np.int64], x: int, y: int
+) -> None:
     """Blend `value` over the canvas at (x, y); alpha 0..256."""
     window = canvas[y : y + value.shape[0], x : x + value.shape[1]]
     window += (value - window) * alpha >> 8
@@ -144,7 +148,9 @@ def _garment(dice: _Dice, garments: Pixels) -> tuple[int, NDArray[np.int64], NDA
     return label, (shape[window] * gain >> 8) + lift, alpha[window]
 
 
-def _objects(canvas: NDArray[np.int64], dice: _Dice, garments: Pixels, start: int) -> tuple[list[tuple[int, int, int, int]], list[int]]:
+def _objects(
+    canvas: NDArray[np.int64], dice: _Dice, garments: Pixels, start: int
+) -> tuple[list[tuple[int, int, int, int]], list[int]]:
     """Paste 1 to 4 garments; an object that finds no place in _POSITIONS tries is left out."""
     boxes: list[tuple[int, int, int, int]] = []
     labels: list[int] = []

@@ -16,12 +16,17 @@ Float64s = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Objects of a set of images, in the order of their images."""
+    """Objects of a set of images.
+
+    A crowd (COCO's iscrowd) is a region of many objects: it need not be found, and a detection that
+    hits nothing else but lies in it is neither right nor wrong.
+    """
 
     n_images: int
     image: Int64s  # (objects,)
     boxes: Float64s  # (objects, 4)
     labels: Int64s  # (objects,)
+    crowd: NDArray[np.bool_] | None = None  # (objects,); None: there are none
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,7 @@ class Detections:
     def of_first(self, n_images: int) -> "Detections":
         """Those on images 0..n_images-1."""
         chosen = self.image < n_images
-        return Detections(
-            self.image[chosen], self.boxes[chosen], self.labels[chosen], self.scores[chosen]
-        )
+        return Detections(self.image[chosen], self.boxes[chosen], self.labels[chosen], self.scores[chosen])
 
     @staticmethod
     def join(parts: Sequence[tuple[int, "Detections"]]) -> "Detections":

@@ -1,4 +1,4 @@
-"""mAP@0.5 exactly as pycocotools computes it, for ground truth without crowds, many times faster.
+"""mAP@0.5 exactly as pycocotools computes it, many times faster.
 
 COCOeval walks image by image and class by class in Python, for ten IoU thresholds and four area
 ranges. A sweep needs one number: IoU 0.5, all areas, 100 detections an image and class. Here all
@@ -6,6 +6,8 @@ images of a class are matched together: the greedy assignment is sequential only
 so step r matches every image's r-th best detection at once. Same float64 arithmetic, same ties, so
 the same figure (tests compare both on real and on random boxes).
 """
+
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +18,34 @@ IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 100  # per image and class
 RECALLS = np.linspace(0.0, 1.0, 101)
 
+Mask = NDArray[np.bool_]
+
 
 def map50(truth: GroundTruth, found: Detections) -> float:
     """Mean over the classes that occur of the 101-point interpolated average precision at IoU 0.5.
 
-    Returns -1.0 if there is no object at all, as COCOeval does.
+    Returns -1.0 if there is no object to find at all, as COCOeval does.
     """
-    classes = np.unique(truth.labels)
+    crowd = np.zeros(len(truth.labels), bool) if truth.crowd is None else truth.crowd
+    classes = np.unique(truth.labels[~crowd])
     if not len(classes):
         return -1.0
-    return float(np.mean([_class_precisions(truth, found, c) for c in classes]))
+    return float(np.mean([_class_precisions(truth, crowd, found, c) for c in classes]))
 
 
-def _class_precisions(truth: GroundTruth, found: Detections, label: int) -> Float64s:
+def _class_precisions(truth: GroundTruth, crowd: Mask, found: Detections, label: int) -> Float64s:
     """Interpolated precision of one class at the 101 recalls; shape (101,)."""
-    objects = np.flatnonzero(truth.labels == label)
+    objects = np.flatnonzero((truth.labels == label) & ~crowd)
     objects = objects[np.argsort(truth.image[objects], kind="stable")]
     mine = np.flatnonzero(found.labels == label)
     mine = mine[np.lexsort((-found.scores[mine], found.image[mine]))]  # stable: image, then score
     rank = _rank_in_run(found.image[mine])
     mine, rank = mine[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
-    hit = _match(
-        truth.image[objects], truth.boxes[objects], found.image[mine], found.boxes[mine], rank
-    )
+    image, boxes = found.image[mine], found.boxes[mine]
+    hit = _match(truth.image[objects], truth.boxes[objects], image, boxes, rank)
+    crowds = np.flatnonzero((truth.labels == label) & crowd)
+    counts = hit | ~_in_crowd(truth.image[crowds], truth.boxes[crowds], image, boxes)
+    mine, hit = mine[counts], hit[counts]
     hit = hit[np.argsort(-found.scores[mine], kind="stable")]
     n_hits = np.cumsum(hit, dtype=np.float64)
     recall = n_hits / len(objects)
@@ -46,6 +53,17 @@ def _class_precisions(truth: GroundTruth, found: Detections, label: int) -> Floa
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(recall, RECALLS, side="left")
     return np.append(envelope, 0.0)[at]
+
+
+def _in_crowd(crowd_image: Int64s, crowd_boxes: Float64s, image: Int64s, boxes: Float64s) -> Mask:
+    """Detections of which at least IOU_THRESHOLD lies in one crowd of their image."""
+    inside = np.zeros(len(image), bool)
+    for where, box in zip(crowd_image, crowd_boxes, strict=True):
+        here = np.flatnonzero(image == where)
+        area = boxes[here, 2] * boxes[here, 3]
+        shared = _shared_area(boxes[here], box)
+        inside[here] |= (shared > 0) & (shared >= IOU_THRESHOLD * area)
+    return inside
 
 
 def _rank_in_run(values: Int64s) -> Int64s:
@@ -62,7 +80,7 @@ def _match(
     image: Int64s,
     boxes: Float64s,
     rank: Int64s,
-) -> NDArray[np.bool_]:
+) -> Mask:
     """Which detections of one class hit an object; both sides sorted by image, detections by score.
 
     The best detection of an image chooses first; each takes the free object of highest IoU, the
@@ -78,7 +96,7 @@ def _match(
     taken = padded >= count[:, None]  # (images, most objects); padding counts as taken
     by_rank = np.argsort(rank, kind="stable")
     bounds = np.searchsorted(rank[by_rank], np.arange(rank.max() + 2))
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         chosen = by_rank[start:stop]
         chosen = chosen[row[chosen] >= 0]
         at = row[chosen]
@@ -92,11 +110,18 @@ def _match(
     return hit
 
 
-def _iou(a: Float64s, b: Float64s) -> Float64s:
-    """Intersection over union of broadcast boxes x y w h, in the order pycocotools' C code computes."""
+def _shared_area(a: Float64s, b: Float64s) -> Float64s:
+    """Area of the intersection of broadcast boxes x y w h, in the order pycocotools' C code computes."""
     width = np.minimum(a[..., 0] + a[..., 2], b[..., 0] + b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
     height = np.minimum(a[..., 1] + a[..., 3], b[..., 1] + b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
-    shared = np.where((width > 0) & (height > 0), width * height, 0.0)
+    shared: Float64s = np.where((width > 0) & (height > 0), width * height, 0.0)
+    return shared
+
+
+def _iou(a: Float64s, b: Float64s) -> Float64s:
+    """Intersection over union of broadcast boxes x y w h."""
+    shared = _shared_area(a, b)
     union = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3] - shared
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(shared > 0, shared / union, 0.0)
+        iou: Float64s = np.where(shared > 0, shared / union, 0.0)
+    return iou

@@ -8,7 +8,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import Network
 
 WEIGHTS = "garments_supernet.safetensors"
-WEIGHTS_SHA256 = "a6fd8ce36346dfe534692632358bcf70f18afe07deafd5f6a94110f253657da3"
+WEIGHTS_SHA256 = "8c14fa999dea9c87852c02d4dc42958880a3a04e647b3649cd75e6240028c4dc"
 N_BLOCKS, N_OPERATIONS = 8, 4
 
 # The three architectures of the default study, by the digit of the operation taken in each block.

@@ -26,9 +26,7 @@ def _bottleneck(width: int) -> nn.Sequential:
 
 
 def _separable(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        *conv_norm(width, width, 5, groups=width), nn.ReLU(), *conv_norm(width, width)
-    )
+    return nn.Sequential(*conv_norm(width, width, 5, groups=width), nn.ReLU(), *conv_norm(width, width))
 
 
 def _full(width: int) -> nn.Sequential:

@@ -46,9 +46,7 @@ class Supernet(nn.Module):
             for _ in range(n_blocks):
                 self.blocks.append(nn.ModuleList(make(n_out) for _, make in OPERATIONS))
             width = n_out
-        self.head = nn.Sequential(
-            *conv_norm(width, width, 3), nn.ReLU(), nn.Conv2d(width, OUTPUTS, 1)
-        )
+        self.head = nn.Sequential(*conv_norm(width, width, 3), nn.ReLU(), nn.Conv2d(width, OUTPUTS, 1))
 
     def subnet(self, choices: Sequence[int]) -> nn.Sequential:
         """The path that takes candidate `choices[i]` in block i; shares this supernet's modules."""

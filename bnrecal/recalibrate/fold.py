@@ -25,6 +25,7 @@ def folded(model: nn.Module) -> nn.Module:
             conv, norm = parent[i], parent[i + 1]
             if (
                 isinstance(conv, _CONVOLUTIONS)
+                and isinstance(norm, _NORMS)
                 and type(norm) in _NORMS
                 and norm.track_running_stats
                 and uses[conv] == uses[norm] == 1

@@ -25,7 +25,7 @@ class GroupedEvaluation:
         self._now: dict[str, tuple[Tensor, Tensor]] = {}  # layer -> scale, shift (images, channels)
         self._norms = dict(_norms(model))
         for name, module in self._norms.items():
-            module.forward = self._normalise(name, module.forward)  # type: ignore[method-assign]
+            setattr(module, "forward", self._normalise(name, module.forward))  # noqa: B010
 
     @staticmethod
     def can_serve(model: nn.Module) -> bool:
@@ -48,8 +48,8 @@ class GroupedEvaluation:
         shift = bias - mean * scale
         image = torch.arange(len(groups)).repeat_interleave(sizes).to(mean.device)
         widths = [norm.num_features for norm in own]
-        scales = scale.to(x.dtype)[image].split(widths, 1)
-        shifts = shift.to(x.dtype)[image].split(widths, 1)
+        scales = torch.split(scale.to(x.dtype)[image], widths, 1)
+        shifts = torch.split(shift.to(x.dtype)[image], widths, 1)
         names = [layer.name for layer in layers]
         self._now = dict(zip(names, zip(scales, shifts, strict=True), strict=True))
         return self.model(x)
@@ -72,7 +72,8 @@ def _norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:
 
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
     """(weight, bias, eps) per channel in float64."""
-    one = torch.ones(norm.num_features, dtype=torch.float64, device=norm.running_mean.device)  # type: ignore[union-attr]
+    assert norm.running_mean is not None
+    one = torch.ones_like(norm.running_mean, dtype=torch.float64)
     weight = one if norm.weight is None else norm.weight.double()
     bias = one * 0 if norm.bias is None else norm.bias.double()
     return weight, bias, one * norm.eps

@@ -38,7 +38,8 @@ class Statistics:
         """Copy into the buffers of the layers of these names in `model` (never replacing a tensor)."""
         for name, (mean, var) in self.by_name().items():
             norm = model.get_submodule(name)
-            assert isinstance(norm, _BatchNorm) and norm.running_mean is not None
+            assert isinstance(norm, _BatchNorm)
+            assert norm.running_mean is not None
             assert norm.running_var is not None
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(var)
@@ -48,7 +49,7 @@ class Statistics:
     def by_name(self) -> dict[str, tuple[Tensor, Tensor]]:
         """{layer name: (mean, variance)}."""
         sizes = [layer.running_mean.numel() for layer in self.layers]
-        pairs = zip(self.mean.split(sizes), self.var.split(sizes), strict=True)
+        pairs = zip(torch.split(self.mean, sizes), torch.split(self.var, sizes), strict=True)
         return {layer.name: pair for layer, pair in zip(self.layers, pairs, strict=True)}
 
 
@@ -87,10 +88,8 @@ class Walk:
 
     def __enter__(self) -> Self:
         self._modes = [(module, module.training) for module in self.model.modules()]
-        self._before = [
-            (layer, layer.module.momentum, *(_copy(b) for b in _buffers(layer)))
-            for layer in self.layers
-        ]
+        self._momenta = [layer.module.momentum for layer in self.layers]
+        self._before = [tuple(b.detach().clone() for b in _buffers(layer)) for layer in self.layers]
         for module, _ in self._modes:
             module.training = False
         self._hooks = []
@@ -115,11 +114,10 @@ class Walk:
             hook.remove()
         for module, training in self._modes:
             module.training = training
-        for layer, momentum, *copies in self._before:
+        for layer, momentum, before in zip(self.layers, self._momenta, self._before, strict=True):
             layer.module.momentum = momentum
-            for buffer, copy in zip(_buffers(layer), copies, strict=True):
-                if buffer is not None and copy is not None:
-                    buffer.copy_(copy)
+            for buffer, copy in zip(_buffers(layer), before, strict=True):
+                buffer.copy_(copy)
 
     @torch.no_grad()
     def step(self, batch: Any) -> Any:
@@ -173,7 +171,7 @@ class Walk:
         counts = torch.tensor([self._pending[i] for i in indices], dtype=torch.float64)
         count = counts.repeat_interleave(torch.tensor(sizes)).to(mean.device)
         if not bool(torch.isfinite(mean.sum() + var.sum())):
-            self._refuse(indices, mean.split(sizes), var.split(sizes))
+            self._refuse(indices, torch.split(mean, sizes), torch.split(var, sizes))
         state = self.estimator.update(self._gather(indices), Moments(count, mean, var))
         self._block, self._block_state = indices, state
 
@@ -192,7 +190,7 @@ class Walk:
             return self._block_state
         sizes = [self.layers[i].running_mean.numel() for i in self._block]
         if self._block:
-            parts = zip(*(part.split(sizes) for part in self._block_state), strict=True)
+            parts = zip(*(torch.split(part, sizes) for part in self._block_state), strict=True)
             self._states.update(zip(self._block, parts, strict=True))
         chosen = [self._states[i] if i in self._states else self._start(i) for i in indices]
         return tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
@@ -202,13 +200,11 @@ class Walk:
         if self.reset:
             zero = torch.zeros_like(layer.running_mean, dtype=torch.float64)
             return self.estimator.start(zero, zero + 1)
-        before = next(entry for entry in self._before if entry[0] is layer)
-        return self.estimator.start(before[2].double(), before[3].double())
+        mean, var = self._before[index][:2]
+        return self.estimator.start(mean.double(), var.double())
 
 
-def _buffers(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
-    return layer.running_mean, layer.running_var, layer.module.num_batches_tracked
-
-
-def _copy(buffer: Tensor | None) -> Tensor | None:
-    return None if buffer is None else buffer.detach().clone()
+def _buffers(layer: Layer) -> tuple[Tensor, ...]:
+    tracked = layer.module.num_batches_tracked
+    always = (layer.running_mean, layer.running_var)
+    return always if tracked is None else (*always, tracked)

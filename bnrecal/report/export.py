@@ -40,10 +40,14 @@ def _markdown_block(block: Block) -> str:
         time = f", {seconds:.1f} s" if seconds is not None else ""
         headers += [f"{n:,} samples (N {block.n_updates(n):,}{time}): update", "eval"]
         found = [block.rows.get((arch, n)) for arch in block.archs]
-        columns += [[_metric(row, "update") for row in found], [_metric(row, "eval") for row in found]]
+        columns += [
+            [_metric(row, "update") for row in found],
+            [_metric(row, "eval") for row in found],
+        ]
     rows = list(zip(*columns, strict=True))
     align = ("left", *["right"] * (len(headers) - 1))
-    return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
+    text: str = tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
+    return text
 
 
 def _metric(row: Row | None, name: str) -> str:

@@ -49,7 +49,8 @@ class Section:
     def title(self) -> str:
         how = self.estimator if self.momentum is None else f"{self.estimator}, momentum {self.momentum:g}"
         failed = f", {self.n_failed} failed" if self.n_failed else ""
-        return f"{self.task}: {METRIC_NAMES[self.metric]} by {how}, seed {self.seed} ({self.n_done} cells{failed})"
+        cells = f"{self.n_done} cells{failed}"
+        return f"{self.task}: {METRIC_NAMES[self.metric]} by {how}, seed {self.seed} ({cells})"
 
 
 def sections_of(rows: Iterable[Row]) -> list[Section]:

@@ -12,9 +12,10 @@ from bnrecal.store import Row
 
 COUNTS_ABREAST = 3  # sample counts beside each other that fit 80 columns
 FOOTNOTE = (
-    "update: metric of the update pass, each batch predicted with the statistics right after it;\n"
-    "eval: metric on the evaluation images with the final statistics; N: updates (batches);\n"
-    "time: what one cell alone takes, mean over the architectures."
+    "update  metric of the update pass: each batch predicted with the statistics\n"
+    "        as they stand right after it\n"
+    "eval    metric on the evaluation images with the final statistics\n"
+    "N       updates (batches); the time is that of one cell alone, mean over archs"
 )
 
 
@@ -62,10 +63,10 @@ def figure(value: float | None) -> str:
 LONG_COLUMNS = {
     "task": "task",
     "arch": "arch",
+    "rule": "estimator",
     "bs": "batch_size",
     "samples": "n_samples",
     "N": "n_updates",
-    "estimator": "estimator",
     "update": "update",
     "eval": "eval",
     "recal s": "recal_s",
@@ -77,8 +78,8 @@ def long_layout(rows: Sequence[Row]) -> RenderableType:
     """One line per cell, failed ones with their reason."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in LONG_COLUMNS:
-        numeric = heading not in ("task", "arch", "estimator")
-        table.add_column(heading, justify="right" if numeric else "left")
+        numeric = heading not in ("task", "arch", "rule")
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row, name) for name in LONG_COLUMNS.values()))
     failed = [row for row in rows if row["status"] == "failed"]

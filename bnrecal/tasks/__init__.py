@@ -10,7 +10,7 @@ from bnrecal.tasks.garments import Garments
 from bnrecal.tasks.task import Task
 
 TASKS: dict[str, Callable[[], Task]] = {
-    "garments": lambda: Garments("garments", n_calibration=20480, n_evaluation=2048),
+    "garments": lambda: Garments("garments", n_calibration=40960, n_evaluation=2048),
     "tiny": lambda: Garments("tiny", n_calibration=256, n_evaluation=64),
 }
 

@@ -56,7 +56,8 @@ def _initialised(supernet: Supernet) -> Supernet:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.0
     output = supernet.head[-1]
-    assert isinstance(output, nn.Conv2d) and output.bias is not None
+    assert isinstance(output, nn.Conv2d)
+    assert output.bias is not None
     nn.init.normal_(output.weight, std=0.01)
     nn.init.zeros_(output.bias)
     nn.init.constant_(output.bias[4:], float(np.log(_PRIOR / (1 - _PRIOR))))
