@@ -1,0 +1,44 @@
+"""BatchNorm recalibration: re-estimate running statistics, and study what it takes.
+
+    import bnrecal
+
+    report = bnrecal.recalibrate(model, batches, estimator="pooled", n_samples=1024)
+
+Names are imported when first used, so that the command line starts without torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnrecal.errors import BnrecalError
+    from bnrecal.recalibration.estimators import Cumulative, Ema, Estimator, Moments, Pooled
+    from bnrecal.recalibration.recalibrate import Recalibration, recalibrate, recalibrated
+    from bnrecal.recalibration.statistics import Statistics
+
+_HOMES = {
+    "BnrecalError": "errors",
+    **dict.fromkeys(("Cumulative", "Ema", "Estimator", "Moments", "Pooled"), "recalibration.estimators"),
+    **dict.fromkeys(("Recalibration", "recalibrate", "recalibrated"), "recalibration.recalibrate"),
+    "Statistics": "recalibration.statistics",
+}
+
+__all__ = [
+    "BnrecalError",
+    "Cumulative",
+    "Ema",
+    "Estimator",
+    "Moments",
+    "Pooled",
+    "Recalibration",
+    "Statistics",
+    "recalibrate",
+    "recalibrated",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bnrecal' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"bnrecal.{_HOMES[name]}"), name)

@@ -16,7 +16,7 @@ import click
 from bnrecal.errors import BnrecalError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-STUDY_OPTIONS = ("task", "arch", "bs", "samples", "momentum", "seed")
+STUDY_OPTIONS = ("task", "arch", "bs", "samples", "estimator", "momentum", "seed")
 FORMATS = ("table", "long", "md", "csv", "json")
 OUT = Path("results")
 
@@ -70,7 +70,8 @@ def cli() -> None:
 @_setting("arch", callback=_list, help="Architectures, comma list.  [arch1,arch2,arch3]")
 @_setting("bs", callback=_list, help="Batch sizes, comma list.  [8,16,32,64]")
 @_setting("samples", callback=_list, help="Calibration images, comma list.  [2560,5120,10240]")
-@_setting("momentum", callback=_list, help="Momenta of the moving average, comma list.  [0.1]")
+@_setting("estimator", callback=_list, help="ema, cumulative, pooled, exact; comma list.  [ema]")
+@_setting("momentum", callback=_list, help="Momenta of ema, comma list.  [0.1]")
 @_setting("seed", help="Draws the fixed order of the calibration images.  [0]")
 @_setting("device", default="auto", help="auto, cpu, cuda or cuda:i.", show_default=True)
 @_setting("out", type=click.Path(path_type=Path), default=OUT, help="Output folder.", show_default=True)

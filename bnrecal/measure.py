@@ -7,7 +7,7 @@ In one walk over the images, and at each sample count of the pass:
                               -> eval metric: the evaluation images with the final statistics
 
 The update pass runs at the cell's own batch size and is timed alone. Predictions for the update
-metric are made for several batches at once (see recalibrate/grouped.py), which changes no figure.
+metric are made for several batches at once (see recalibration/grouped.py), which changes no figure.
 """
 
 import copy
@@ -20,11 +20,14 @@ from torch import Tensor
 
 from bnrecal.device import now_s
 from bnrecal.networks.network import Network
-from bnrecal.recalibrate.estimators import make_estimator
-from bnrecal.recalibrate.fold import folded
-from bnrecal.recalibrate.grouped import GroupedEvaluation
-from bnrecal.recalibrate.walk import Statistics, Walk
-from bnrecal.study import Cell, Pass
+from bnrecal.recalibration.batches import call
+from bnrecal.recalibration.estimators import make_estimator
+from bnrecal.recalibration.exact import exact_statistics
+from bnrecal.recalibration.fold import folded
+from bnrecal.recalibration.grouped import GroupedEvaluation
+from bnrecal.recalibration.statistics import Statistics
+from bnrecal.recalibration.walk import Walk
+from bnrecal.study import MOMENTUM, Cell, Pass
 from bnrecal.tasks.task import Int64s, Task
 
 READ_AHEAD = 512  # calibration images decoded and predicted at a time, about
@@ -39,7 +42,7 @@ class Measured:
     """What one cell gave; times in seconds, as bnrecal/store.py's columns define them."""
 
     cell: Cell
-    update: float
+    update: float | None  # None for `exact`, which has no such pass
     eval: float
     recal_s: float
     update_s: float
@@ -55,7 +58,10 @@ def measure(
     ids = task.order(todo.first.seed)[: todo.n_samples]
     bench = _Bench(task, network, device)
     setup_s = now_s(device) - started
-    estimator = make_estimator(todo.first.estimator, todo.first.momentum)
+    if todo.first.estimator == "exact":
+        yield bench.settle_exactly(todo.first, ids, setup_s, on_images)
+        return
+    estimator = make_estimator(todo.first.estimator, todo.first.momentum or MOMENTUM)
     with Walk(bench.module, estimator) as walk:
         done = 0
         for cell in todo.cells:
@@ -87,7 +93,7 @@ class _Bench:
     def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int) -> None:
         """Take the images `ids`, which stand at `start` in the order, into statistics and predictions."""
         t0 = now_s(self.device)
-        batches = torch.split(self._input(self.task.calibration_images(ids)), batch_size)
+        batches = torch.split(self.to_input(self.task.calibration_images(ids)), batch_size)
         t1 = now_s(self.device)
         after: list[tuple[Tensor, Statistics]] = []
         for batch in batches:
@@ -112,6 +118,18 @@ class _Bench:
         total_s = setup_s + self.read_s + self.recal_s + update_s + eval_s
         return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s)
 
+    def settle_exactly(self, cell: Cell, ids: Int64s, setup_s: float, on_images: OnImages) -> Measured:
+        """Walk the images as often as `exact` needs, reading them anew each time; then evaluate."""
+        batches = _Rereadable(self, ids, cell.batch_size)
+        t0 = now_s(self.device)
+        final, _ = exact_statistics(self.module, batches, cell.n_samples, call)
+        t1 = now_s(self.device)
+        on_images(cell.n_samples)
+        evaluated = self._evaluate(final)
+        eval_s = now_s(self.device) - t1
+        recal_s = t1 - t0 - batches.read_s
+        return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s)
+
     def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Tensor:
         x = torch.cat([batch for batch, _ in group])
         sizes = [(len(batch), statistics) for batch, statistics in group]
@@ -126,15 +144,33 @@ class _Bench:
         n = self.task.n_evaluation
         for start in range(0, n, READ_AHEAD):
             images = self.task.evaluation_images(start, min(start + READ_AHEAD, n))
-            outputs = [model(x) for x in torch.split(self._input(images), FORWARD_IMAGES)]
+            outputs = [model(x) for x in torch.split(self.to_input(images), FORWARD_IMAGES)]
             parts.append((start, self.predict(torch.cat(outputs))))
         return self.task.score_evaluation(parts)
 
-    def _input(self, images: Any) -> Tensor:
+    def to_input(self, images: Any) -> Tensor:
         tensor = torch.from_numpy(images)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory().to(self.device, non_blocking=True)
         return self.task.to_input(tensor).to(memory_format=torch.channels_last)
+
+
+@dataclass
+class _Rereadable:
+    """Batches of the images `ids`, read anew at each iteration; `read_s` is what reading took."""
+
+    bench: _Bench
+    ids: Int64s
+    batch_size: int
+    read_s: float = 0.0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start, stop in _chunks(0, len(self.ids), self.batch_size):
+            started = now_s(self.bench.device)
+            images = self.bench.task.calibration_images(self.ids[start:stop])
+            batches = torch.split(self.bench.to_input(images), self.batch_size)
+            self.read_s += now_s(self.bench.device) - started
+            yield from batches
 
 
 def _grouped(after: list[tuple[Tensor, Statistics]]) -> Iterator[list[tuple[Tensor, Statistics]]]:

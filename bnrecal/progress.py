@@ -67,7 +67,8 @@ class SweepProgress:
         if row["status"] == "failed":
             tail = f"failed: {row['error']}"
         else:
-            tail = f"update {row['update']:.4f} eval {row['eval']:.4f} recal {row['recal_s']:.2f} s"
+            update = "" if row["update"] is None else f"update {row['update']:.4f} "
+            tail = f"{update}eval {row['eval']:.4f} recal {row['recal_s']:.2f} s"
         if not self.console.is_terminal:
             tail += f", {self._left()}"
         self.console.print(f"{head}: {tail}", markup=False, highlight=False, soft_wrap=True)

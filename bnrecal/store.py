@@ -25,6 +25,10 @@ LOCK_TIMEOUT_S = 30.0
 Row = dict[str, Any]
 
 # The columns every row has, in the order tables and files show them. Readers keep unknown ones.
+# `update` is null for estimator "exact", which has no pass in which images come after one another.
+# Times in seconds: recal_s the update pass alone up to this sample count, images decoded, device
+# synchronised; update_s the extra forwards and scoring for `update`; eval_s evaluation and scoring;
+# total_s what this cell alone would have cost.
 COLUMNS = (
     "schema_version",
     "key",

@@ -21,7 +21,7 @@ from bnrecal.errors import BnrecalError, unknown_choice
 # Raise when a change of code changes figures: finished cells of the old version are then done again.
 ALGORITHM = 1
 
-ESTIMATORS = ("ema",)
+ESTIMATORS = ("ema", "cumulative", "pooled", "exact")
 ARCHS = ("arch1", "arch2", "arch3")
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the newest batch
 # The grid of a task when nothing else is said; any other task gets that of "garments".

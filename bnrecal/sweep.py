@@ -63,7 +63,7 @@ def row_of(outcome: Outcome) -> Row:
 
     figures = {name: finite_or_none(value) for name, value in outcome.figures.items()}
     error = outcome.error
-    if error is None and None in (figures["update"], figures["eval"]):
+    if error is None and any(figures[name] is None for name, v in outcome.figures.items() if v is not None):
         error = "the metric is not a number"
     return {
         "schema_version": SCHEMA_VERSION,

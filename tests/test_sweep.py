@@ -167,6 +167,11 @@ def test_rows_of_another_schema_are_refused(bnrecal: Callable[..., object]) -> N
     assert os.listdir("results") == ["rows.jsonl"]
 
 
+def _hear_sigint() -> None:
+    """A background shell hands SIGINT down ignored; a user's terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_cleanly_with_what_is_done_kept(tmp_path: Path, sent: int, code: int) -> None:
     """A real process, interrupted after its first cell: one line, its exit code, whole rows, resumable."""
@@ -181,7 +186,7 @@ def test_a_signal_ends_cleanly_with_what_is_done_kept(tmp_path: Path, sent: int,
         str(tmp_path),
     ]
     command = [sys.executable, "-m", "bnrecal", "sweep", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_sigint)
     rows = tmp_path / "rows.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (rows.exists() and rows.read_bytes()):

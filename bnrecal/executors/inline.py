@@ -18,7 +18,7 @@ class Outcome:
     cell: Cell
     device: str
     started_at: str  # UTC, ISO 8601
-    figures: dict[str, float]  # update, eval and the times; empty if it failed
+    figures: dict[str, float | None]  # update, eval and the times; empty if it failed
     error: str | None = None
 
 

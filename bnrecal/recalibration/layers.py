@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from bnrecal.errors import BnrecalError
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,16 @@ class Layer:
         assert self.module.running_var is not None
         return self.module.running_var
 
+    @property
+    def n_channels(self) -> int:
+        return self.running_mean.numel()
+
 
 def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
     """(layers to re-estimate, {name of a normalisation layer left alone: why}).
 
     A BatchNorm in eval mode inside a model of which something is in train mode is frozen. A model
-    handed over wholly in eval mode has none frozen.
+    handed over wholly in eval mode has none frozen. Raises BnrecalError if no layer is live.
     """
     any_training = any(module.training for module in model.modules())
     live: list[Layer] = []
@@ -41,10 +48,11 @@ def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
                 left[name] = "frozen: in eval mode inside a model in train mode"
             else:
                 live.append(Layer(name, module))
-        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
-            left[name] = "nothing to recalibrate: normalises each image by itself"
-        elif isinstance(module, nn.modules.instancenorm._InstanceNorm):
-            left[name] = "nothing to recalibrate: InstanceNorm normalises each image by itself"
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm | _InstanceNorm):
+            left[name] = f"nothing to recalibrate: {type(module).__name__} normalises each image by itself"
         elif type(module).__name__.startswith("FrozenBatchNorm"):
             left[name] = "frozen by its type: its statistics are constants"
+    if not live:
+        why = "; ".join(f"{name or 'it'}: {reason}" for name, reason in left.items())
+        raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or 'none at all'})")
     return live, left

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError
-from bnrecal.recalibrate.estimators import Cumulative, Ema, Estimator, Pooled
-from bnrecal.recalibrate.walk import Statistics, Walk
+from bnrecal.recalibration.estimators import Cumulative, Ema, Estimator, Pooled
+from bnrecal.recalibration.statistics import Statistics
+from bnrecal.recalibration.walk import Walk
 
 # Two batches of two one-pixel images: [0, 2] and [10, 14].
 FIXTURE_A = [torch.tensor([0.0, 2.0]).view(2, 1, 1, 1), torch.tensor([10.0, 14.0]).view(2, 1, 1, 1)]
@@ -177,7 +178,7 @@ def test_everything_is_put_back_after_an_error() -> None:
     """A model that raises half-way in its second batch is bit-identical to before."""
     model = small_net().train()
     before = everything(model)
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(BnrecalError, match=r"batch 1: the model raised RuntimeError.*channels"):
         after(model, Ema(0.1), [torch.randn(4, 1, 12, 12), torch.randn(4, 3, 12, 12)])
     assert same(everything(model), before)
 
@@ -197,7 +198,7 @@ def test_a_frozen_batchnorm_stays_frozen() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1), nn.BatchNorm2d(1)).train()
     model[0].eval()
     found = after(model, Pooled(), FIXTURE_A)
-    assert [layer.name for layer in found.layers] == ["1"]
+    assert found.layers == ("1",)
     # the frozen layer passes its input on (mean 0, variance 1), so the second sees fixture A itself
     assert found.mean.item() == pytest.approx(6.5, rel=1e-4)
 

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from bnrecal import networks
-from bnrecal.recalibrate.estimators import Ema
-from bnrecal.recalibrate.fold import folded
-from bnrecal.recalibrate.grouped import GroupedEvaluation
-from bnrecal.recalibrate.walk import Statistics, Walk
+from bnrecal.recalibration.estimators import Ema
+from bnrecal.recalibration.fold import folded
+from bnrecal.recalibration.grouped import GroupedEvaluation
+from bnrecal.recalibration.statistics import Statistics
+from bnrecal.recalibration.walk import Walk
 
 
 def walked(arch: str, n_batches: int = 3) -> tuple[nn.Module, list[torch.Tensor], list[Statistics]]:

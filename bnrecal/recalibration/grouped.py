@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnrecal.recalibrate.walk import Statistics
+from bnrecal.recalibration.statistics import Statistics
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -42,16 +42,15 @@ class GroupedEvaluation:
         sizes = torch.tensor([n for n, _ in groups])
         mean = torch.stack([statistics.mean for _, statistics in groups])  # (groups, channels)
         var = torch.stack([statistics.var for _, statistics in groups])
-        own = [self._norms[layer.name] for layer in layers]
+        own = [self._norms[name] for name in layers]
         weight, bias, eps = (torch.cat(parts) for parts in zip(*map(_affine, own), strict=True))
         scale = weight * (var + eps).rsqrt()
         shift = bias - mean * scale
         image = torch.arange(len(groups)).repeat_interleave(sizes).to(mean.device)
-        widths = [norm.num_features for norm in own]
+        widths = list(groups[0][1].sizes)
         scales = torch.split(scale.to(x.dtype)[image], widths, 1)
         shifts = torch.split(shift.to(x.dtype)[image], widths, 1)
-        names = [layer.name for layer in layers]
-        self._now = dict(zip(names, zip(scales, shifts, strict=True), strict=True))
+        self._now = dict(zip(layers, zip(scales, shifts, strict=True), strict=True))
         return self.model(x)
 
     def _normalise(self, name: str, usual: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -1,0 +1,208 @@
+"""The public way in: `recalibrate` and the scope `recalibrated`."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from bnrecal.device import now_s
+from bnrecal.errors import BnrecalError
+from bnrecal.recalibration.batches import Forward, call, exactly
+from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
+from bnrecal.recalibration.exact import exact_statistics
+from bnrecal.recalibration.layers import find_layers
+from bnrecal.recalibration.merge import n_processes, walked
+from bnrecal.recalibration.scope import copies, put_back
+from bnrecal.recalibration.statistics import Statistics
+from bnrecal.recalibration.walk import Walk
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What a recalibration did. Counts and seconds are this process's own."""
+
+    n_samples: int  # images read, counted once however many passes `exact` made over them
+    n_batches: int
+    n_passes: int  # over the images: 1, or more for `exact`
+    seconds: float
+    layers: tuple[str, ...]  # re-estimated
+    left_alone: dict[str, str]  # other normalisation layers, and why each kept what it had
+    statistics: Statistics  # what now stands in the layers' buffers
+    snapshots: dict[int, Statistics] = field(default_factory=dict)  # by number of images
+
+    @property
+    def images_per_s(self) -> float:
+        return self.n_samples * self.n_passes / self.seconds
+
+
+def recalibrate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    estimator: str | Estimator = "pooled",
+    momentum: float = 0.1,
+    n_samples: int | None = None,
+    forward: Forward | None = None,
+    reset: bool = True,
+    snapshots: Iterable[int] = (),
+) -> Recalibration:
+    """Re-estimate the running statistics of every live BatchNorm of `model` from `batches`.
+
+    With batch t giving n_t values per channel, mean mu_t and unbiased variance u_t, the buffers become
+
+    - "ema": m <- (1 - a) m + a mu_t from mean 0, the same with u_t from variance 1; a = momentum
+      (PyTorch's train mode);
+    - "cumulative": the plain means over t of mu_t and u_t (torch.optim.swa_utils.update_bn);
+    - "pooled": mean and unbiased variance of all values together (precise BN: Wu & Johnson,
+      "Rethinking 'Batch' in BatchNorm", 2021, section 3), merged without cancellation;
+    - "exact": pooled statistics of every layer's evaluation-time input, which do not depend on how
+      images are split into batches; reads them several times.
+
+    Inside, each live BatchNorm runs by batch, everything else as in evaluation. A BatchNorm in eval
+    mode inside a model in train mode is frozen and left alone, as are layers no batch reaches.
+    Afterwards the model differs in running_mean, running_var (unbiased) and num_batches_tracked (the
+    batches read) of the re-estimated layers and in nothing else; after an error it differs in nothing.
+    Under torch.distributed each process gives its own batches and all end with the same statistics.
+
+    Args:
+        model: any module; its modes and device stay as they are.
+        batches: tensors (images, ...), lists of images, tuples or dicts that begin with one.
+        estimator: a name above, or an object with the methods of `Estimator`.
+        momentum: of "ema" alone, PyTorch's convention, 0 < momentum <= 1.
+        n_samples: read exactly so many images, cutting the last batch; None: all there are.
+        forward: forward(model, batch); by default model(batch) or its first element.
+        reset: False goes on from the statistics the model has ("ema", "cumulative").
+        snapshots: image counts, each at the end of a batch, at which to keep the statistics as well.
+
+    Raises:
+        BnrecalError: no BatchNorm with running statistics, too few images, a batch with a single
+            value per channel, NaN or infinity (batch and layer named), a model that raises, snapshots
+            inside a batch, values out of range.
+    """
+    forward = forward or call
+    wanted = _check(n_samples, snapshots, estimator, reset)
+    batches = _initialised(model, batches, forward)
+    _, left_alone = find_layers(model)
+    device = next((b.device for b in model.buffers()), torch.device("cpu"))
+    counter = _Counter()
+    started = now_s(device)
+    if estimator == "exact":
+        final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add)
+        counter.n_samples, counter.n_batches = counter.n_samples // n_passes, counter.n_batches // n_passes
+    else:
+        rule = make_estimator(estimator, momentum) if isinstance(estimator, str) else estimator
+        n_passes = 1
+        with Walk(model, rule, forward, reset) as walk:
+
+            def steps() -> None:
+                for n, batch in exactly(batches, n_samples):
+                    walk.step(batch)
+                    counter.add(n)
+                    if counter.n_samples in wanted:
+                        counter.snapshots[counter.n_samples] = walk.statistics()
+                _check_taken(wanted, counter)
+
+            final = walked(walk, steps)
+    final.write_to(model)
+    seconds = now_s(device) - started
+    uncalled = {
+        name: "no batch reached it"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and name not in (*final.layers, *left_alone)
+    }
+    return Recalibration(
+        counter.n_samples,
+        counter.n_batches,
+        n_passes,
+        seconds,
+        final.layers,
+        {**left_alone, **uncalled},
+        final,
+        counter.snapshots,
+    )
+
+
+@contextmanager
+def recalibrated(model: nn.Module, batches: Iterable[Any], **settings: Any) -> Iterator[Recalibration]:
+    """`recalibrate` for the length of a with-block; afterwards the old statistics are back."""
+    _initialised_only(model)
+    layers, _ = find_layers(model)
+    before = copies(layers)
+    try:
+        yield recalibrate(model, batches, **settings)
+    finally:
+        put_back(layers, before)
+
+
+@dataclass
+class _Counter:
+    n_samples: int = 0
+    n_batches: int = 0
+    snapshots: dict[int, Statistics] = field(default_factory=dict)
+
+    def add(self, n: int) -> None:
+        self.n_samples += n
+        self.n_batches += 1
+
+
+def _check(
+    n_samples: int | None, snapshots: Iterable[int], estimator: str | Estimator, reset: bool
+) -> frozenset[int]:
+    """The wanted snapshots, if these settings go together."""
+    wanted = frozenset(snapshots)
+    if n_samples is not None and n_samples < 1:
+        raise BnrecalError(f"n_samples={n_samples}: at least 1, or None for all images there are")
+    if any(n < 1 or (n_samples is not None and n > n_samples) for n in wanted):
+        raise BnrecalError(f"snapshots={sorted(wanted)}: valid are image counts from 1 to n_samples")
+    if wanted and estimator == "exact":
+        raise BnrecalError("snapshots: exact has none on the way, its statistics belong to one image set")
+    if wanted and n_processes() > 1:
+        raise BnrecalError("snapshots: not with several processes, whose counts differ")
+    if not reset and estimator == "exact":
+        Pooled().resume(torch.empty(0), torch.empty(0), 0)
+    if not reset and n_processes() > 1:
+        raise BnrecalError("reset=False: not with several processes; valid in one")
+    return wanted
+
+
+def _check_taken(wanted: frozenset[int], counter: _Counter) -> None:
+    missing = sorted(wanted - set(counter.snapshots))
+    if missing:
+        raise BnrecalError(
+            f"snapshots: {missing[0]} images are not the end of a batch, or more than the "
+            f"{counter.n_samples} there are; choose multiples of the batch size"
+        )
+
+
+def _initialised(model: nn.Module, batches: Iterable[Any], forward: Forward) -> Iterable[Any]:
+    """Let lazy layers see a first batch, if there are any; returns batches that begin with it again."""
+    if not any(_is_lazy(module) for module in model.modules()):
+        return batches
+    source = iter(batches)
+    first = next(source, None)
+    if first is None:
+        raise BnrecalError("batches: empty; at least one batch of images is needed")
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            forward(model, first)
+    finally:
+        for module, training in modes:
+            module.training = training
+    return itertools.chain([first], source) if source is batches else batches
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
+
+
+def _initialised_only(model: nn.Module) -> None:
+    if any(_is_lazy(module) for module in model.modules()):
+        raise BnrecalError("the model has layers that were never initialised: run one batch through it first")
