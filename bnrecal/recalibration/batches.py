@@ -64,7 +64,7 @@ def _is_image_list(batch: Any) -> bool:
 def exactly(batches: Iterable[Any], n_samples: int | None) -> Iterator[tuple[int, Any]]:
     """(images, batch) until exactly `n_samples` images are read, the last batch cut to fit.
 
-    Raises BnrecalError if the batches end before, or hold no image at all.
+    Raises BnrecalError if the batches end before. Batches without images are passed over.
     """
     read = 0
     for batch in batches:
@@ -79,5 +79,3 @@ def exactly(batches: Iterable[Any], n_samples: int | None) -> Iterator[tuple[int
             return
     if n_samples is not None:
         raise BnrecalError(f"n_samples={n_samples}: the batches end after {read} images")
-    if not read:
-        raise BnrecalError("batches: empty; at least one batch of images is needed")

@@ -30,6 +30,8 @@ def walked(walk: Walk, steps: Callable[[], None]) -> Statistics:
     """
     if n_processes() == 1:
         steps()
+        if not walk.n_updates:
+            raise BnrecalError("batches: empty; at least one batch of images is needed")
         return walk.statistics()
     by_order = not hasattr(walk.estimator, "merge")
     if by_order:

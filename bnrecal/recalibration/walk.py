@@ -68,11 +68,14 @@ class Walk:
             layer.module.training = self.by_batch
             layer.module.momentum = 1.0 if by_kernel else 0.0
             if by_kernel:
-                self._sources[index] = (layer.running_mean, layer.running_var)
+                source = (layer.running_mean, layer.running_var)
             else:
                 wide = torch.promote_types(layer.running_var.dtype, torch.float32)
-                scratch = layer.running_mean.new_empty(layer.n_channels, dtype=wide)
-                self._sources[index] = (scratch, scratch.clone())
+                scratch = torch.empty_like(layer.running_mean, dtype=wide)
+                source = (scratch, torch.empty_like(scratch))
+            for tensor in source:  # the kernel adds 0 x what stands there, and 0 x NaN is NaN
+                tensor.zero_()
+            self._sources[index] = source
             watch = self._watch(index, layer, by_kernel)
             self._scope.hooks.append(layer.module.register_forward_pre_hook(watch))
         return self

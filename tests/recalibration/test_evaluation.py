@@ -60,4 +60,4 @@ def test_a_shared_convolution_is_not_folded() -> None:
     fused = folded(model)
     x = torch.randn(3, 1, 4, 4)
     for name in "ab":
-        assert torch.equal(fused[name](x), model[name](x))  # type: ignore[index]
+        assert torch.equal(fused[name](x), model[name](x))
