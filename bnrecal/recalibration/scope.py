@@ -1,40 +1,53 @@
 """A model is changed only inside a scope that puts everything back, whatever happens."""
 
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.hooks import RemovableHandle
 
 from bnrecal.recalibration.layers import Layer
 
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
-class Restored:
-    """On leaving, modes, momenta, hooks and the layers' buffers are what they were on entering.
 
-    Inside, every module is in eval mode: dropout and all that is not BatchNorm runs as in evaluation.
-    Modes are set flag by flag, since a model's own train() may do more than that.
+class Borrowed:
+    """The model with its layers' statistics out of harm's way.
+
+    Inside, every module is in eval mode, so that dropout and all that is not BatchNorm runs as in
+    evaluation (flag by flag, since a model's own train() may do more), and `lend` may give a layer
+    other buffers, another momentum and another forward. The layers' own tensors are not touched: on
+    leaving they stand where they stood, and modes, momenta and forwards are what they were.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
         self.model, self.layers = model, layers
-        self.hooks: list[RemovableHandle] = []  # whoever adds a hook to the model notes it here
 
     def __enter__(self) -> Self:
         self._modes = [(module, module.training) for module in self.model.modules()]
-        self._momenta = [layer.module.momentum for layer in self.layers]
-        self.before = copies(self.layers)
+        self._own = [
+            (layer.module, layer.module.momentum, layer.module.__dict__.get("forward"), _buffers(layer))
+            for layer in self.layers
+        ]
         for module, _ in self._modes:
             module.training = False
-        for layer in self.layers:
-            if isinstance(layer.module, nn.SyncBatchNorm):  # by batch of this process: see merge.py
-                own = types.MethodType(_BatchNorm.forward, layer.module)
-                object.__setattr__(layer.module, "forward", own)
         return self
+
+    def lend(
+        self, layer: Layer, mean: Tensor, var: Tensor, momentum: float, forward: Callable[..., Any]
+    ) -> None:
+        """Put the layer into train mode on these buffers; it counts no batches meanwhile."""
+        module = layer.module
+        module.training = True
+        module.momentum = momentum
+        module.__dict__["forward"] = forward
+        for name, buffer in zip(_BUFFERS, (mean, var, None), strict=True):
+            module._buffers[name] = buffer
+
+    def watch(self, layer: Layer, forward: Callable[..., Any]) -> None:
+        """Give the layer another forward and leave it in eval mode on its own statistics."""
+        layer.module.__dict__["forward"] = forward
 
     def __exit__(
         self,
@@ -42,34 +55,32 @@ class Restored:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for hook in self.hooks:
-            hook.remove()
+        for norm, momentum, forward, buffers in self._own:
+            norm.momentum = momentum
+            norm._buffers.update(zip(_BUFFERS, buffers, strict=True))
+            norm.__dict__.pop("forward", None)
+            if forward is not None:
+                norm.__dict__["forward"] = forward
         for module, training in self._modes:
             module.training = training
-        for layer, momentum in zip(self.layers, self._momenta, strict=True):
-            layer.module.momentum = momentum
-            if isinstance(layer.module, nn.SyncBatchNorm):
-                layer.module.__dict__.pop("forward", None)
-        put_back(self.layers, self.before)
 
 
-Buffers = list[tuple[Tensor, ...]]  # running mean, running variance and, if kept, batches tracked
+Copies = list[tuple[Tensor | None, ...]]  # running mean, running variance, batches tracked
 
 
-def copies(layers: Sequence[Layer]) -> Buffers:
+def copies(layers: Sequence[Layer]) -> Copies:
     """Copies of the layers' buffers as they are now."""
-    return [tuple(buffer.detach().clone() for buffer in _buffers(layer)) for layer in layers]
+    return [tuple(None if b is None else b.detach().clone() for b in _buffers(layer)) for layer in layers]
 
 
 @torch.no_grad()
-def put_back(layers: Sequence[Layer], before: Buffers) -> None:
+def put_back(layers: Sequence[Layer], before: Copies) -> None:
     """Copy what `copies` gave into the layers' own buffers."""
     for layer, saved in zip(layers, before, strict=True):
         for buffer, copy in zip(_buffers(layer), saved, strict=True):
-            buffer.copy_(copy)
+            if buffer is not None and copy is not None:
+                buffer.copy_(copy)
 
 
-def _buffers(layer: Layer) -> tuple[Tensor, ...]:
-    tracked = layer.module.num_batches_tracked
-    always = (layer.running_mean, layer.running_var)
-    return always if tracked is None else (*always, tracked)
+def _buffers(layer: Layer) -> tuple[Tensor | None, ...]:
+    return tuple(layer.module._buffers[name] for name in _BUFFERS)

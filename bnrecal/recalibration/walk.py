@@ -1,11 +1,15 @@
 """The update pass: a model walked over batches, its BatchNorms' moments caught on the way.
 
-How moments are caught without a second look at the activations: with momentum 1 PyTorch's own
-train-mode kernel writes the batch's mean and unbiased variance, which it computes anyway to
-normalise, into the running buffers. The walk reads all layers' buffers at once after each batch and
-hands them, in float64, to the estimator; on leaving, the buffers are put back.
+How moments are caught without a second look at the activations: PyTorch's own train-mode kernel
+computes each batch's mean and variance to normalise, and with momentum 1 writes them, the variance
+unbiased, into the running buffers. For the length of a walk the layers are lent buffers that lie side
+by side in one vector: after a batch the moments of all layers are there, and go to the estimator in
+float64. The layers' own buffers are not touched.
 """
 
+import itertools
+import math
+import types
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -13,15 +17,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, call
 from bnrecal.recalibration.estimators import Estimator, Moments, State
 from bnrecal.recalibration.layers import Layer, find_layers
-from bnrecal.recalibration.scope import Restored
+from bnrecal.recalibration.scope import Borrowed
 from bnrecal.recalibration.statistics import Statistics
 
-_HALF = (torch.float16, torch.bfloat16)
+_TORCH_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Walk:
@@ -51,33 +56,34 @@ class Walk:
         self.model, self.estimator, self.forward = model, estimator, forward
         self.reset, self.by_batch = reset, by_batch
         self.layers, self.left_alone = find_layers(model)
+        self._own = [
+            (layer.running_mean, layer.running_var, layer.module.num_batches_tracked) for layer in self.layers
+        ]
         self.n_updates = 0
-        self._scope = Restored(model, self.layers)
+        self._scope = Borrowed(model, self.layers)
         self._states: dict[int, State] = {}  # of called layers outside the block
         self._block: tuple[int, ...] = ()  # layers whose states stand side by side in _block_state
         self._block_state: State = ()
         self._pending: dict[int, int] = {}  # layer called in this batch -> values per channel
         self.record: list[dict[str, Moments]] | None = None  # set to [] to keep every step's moments
         self._counts: tuple[tuple[int, ...], Tensor] = ((), torch.empty(0))
-        self._sources: dict[int, tuple[Tensor, Tensor]] = {}  # where a layer's moments appear
+        # where the moments of all layers appear, side by side: (mean and variance, channels)
+        wide = torch.float64 if any(_is_double(layer) for layer in self.layers) else torch.float32
+        channels = sum(layer.n_channels for layer in self.layers)
+        self._moments = torch.zeros(2, channels, dtype=wide, device=self.layers[0].running_mean.device)
+        self._bounds = list(itertools.accumulate((layer.n_channels for layer in self.layers), initial=0))
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
         for index, layer in enumerate(self.layers):
-            by_kernel = self.by_batch and layer.running_var.dtype not in _HALF
-            layer.module.training = self.by_batch
-            layer.module.momentum = 1.0 if by_kernel else 0.0
-            if by_kernel:
-                source = (layer.running_mean, layer.running_var)
-            else:
-                wide = torch.promote_types(layer.running_var.dtype, torch.float32)
-                scratch = torch.empty_like(layer.running_mean, dtype=wide)
-                source = (scratch, torch.empty_like(scratch))
-            for tensor in source:  # the kernel adds 0 x what stands there, and 0 x NaN is NaN
-                tensor.zero_()
-            self._sources[index] = source
-            watch = self._watch(index, layer, by_kernel)
-            self._scope.hooks.append(layer.module.register_forward_pre_hook(watch))
+            mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
+            if not self.by_batch:
+                self._scope.watch(layer, self._seeing(index, layer, mean, var))
+            elif layer.running_var.dtype == self._moments.dtype:
+                self._scope.lend(layer, mean, var, 1.0, self._counting(index, layer, (mean, var)))
+            else:  # the kernel wants buffers of the layer's own precision, which limits the moments
+                own = torch.zeros_like(layer.running_mean), torch.zeros_like(layer.running_var)
+                self._scope.lend(layer, *own, 0.0, self._seeing(index, layer, mean, var))
         return self
 
     def __exit__(
@@ -99,7 +105,7 @@ class Walk:
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise BnrecalError(f"batch {self.n_updates}: the model raised {what}") from error
-        self._absorb(tuple(self._pending))
+        self._absorb(tuple(sorted(self._pending)))
         self.n_updates += 1
         return output
 
@@ -134,41 +140,69 @@ class Walk:
     def _called(self) -> tuple[int, ...]:
         return (*self._block, *(i for i in self._states if i not in self._block))
 
-    def _watch(
-        self, index: int, layer: Layer, by_kernel: bool
-    ) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def before_call(module: nn.Module, args: tuple[Any, ...]) -> None:
-            x: Tensor = args[0]
-            count = x.numel() // x.shape[1] if x.numel() else 0  # (images, channels, ...)
-            if count < (2 if self.by_batch else 1):
-                values = "one value" if count else "no value"
-                raise BnrecalError(
-                    f"batch {self.n_updates}: {layer.name} gets {values} per channel, which has no "
-                    "variance; use larger batches or leave out the short last one"
-                )
-            if index in self._pending:  # called again: its source holds the earlier call
-                self._absorb((index,))
-                del self._pending[index]  # the new call comes last in the order
-            self._pending[index] = count
-            if not by_kernel:
-                _moments_into(*self._sources[index], x)
+    def _counting(
+        self, index: int, layer: Layer, lent: tuple[Tensor, Tensor] | None = None
+    ) -> Callable[[Tensor], Any]:
+        """The layer's forward, noting how many values per channel it saw; its kernel gives the moments."""
+        forward = _forward_of(layer.module, lent)
+        pending, n_channels = self._pending, layer.n_channels
 
-        return before_call
+        def counting(x: Tensor) -> Any:
+            count = x.numel() // n_channels  # (images, channels, ...)
+            if count < 2 or index in pending:
+                self._look_closer(index, count)
+            pending[index] = count
+            return forward(x)
+
+        return counting
+
+    def _seeing(self, index: int, layer: Layer, mean: Tensor, var: Tensor) -> Callable[[Tensor], Any]:
+        """The layer's forward, with the moments of its input taken beforehand."""
+        counting = self._counting(index, layer)
+
+        def seeing(x: Tensor) -> Any:
+            y = counting(x)
+            moments_into(mean, var, x)
+            return y
+
+        return seeing
+
+    def _look_closer(self, index: int, count: int) -> None:
+        """Too few values, or a second call in one batch: then the vector still holds the first."""
+        if count < (2 if self.by_batch else 1):
+            values = "one value" if count else "no value"
+            raise BnrecalError(
+                f"batch {self.n_updates}: {self.layers[index].name} gets {values} per channel, which has "
+                "no variance; use larger batches or leave out the short last one"
+            )
+        if index in self._pending:
+            self._absorb((index,))
+            del self._pending[index]  # the new call comes last in the order
 
     def _absorb(self, indices: tuple[int, ...]) -> None:
         """Take the moments that these layers' sources hold into their states."""
         if not indices:
             return
-        sources = [self._sources[i] for i in indices]
-        mean = torch.cat([mean for mean, _ in sources]).double()
-        var = torch.cat([var for _, var in sources]).double()
-        if not bool(torch.isfinite(mean.sum() + var.sum())):
-            raise BnrecalError(f"batch {self.n_updates}: NaN or infinity reaches {self._culprit(indices)}")
+        if len(indices) == len(self.layers):
+            both = self._moments.double()
+        else:
+            parts = [self._moments[:, self._bounds[i] : self._bounds[i + 1]] for i in indices]
+            both = torch.cat(parts, 1).double()
+        mean, var = both
+        if not math.isfinite(torch.dot(mean, var).item()):  # NaN or infinity anywhere, in one small step
+            self._refuse_what_is_not_finite()
         state = self._gather(indices)
         moments = Moments(self._count(indices, mean.device), mean, var)
         if self.record is not None:
             self._keep(indices, moments)
         self._block, self._block_state = indices, self.estimator.update(state, moments)
+
+    def _refuse_what_is_not_finite(self) -> None:
+        for index in self._pending:  # in the order of their calls
+            moments = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
+            if not bool(moments.isfinite().all()):
+                name = self.layers[index].name
+                raise BnrecalError(f"batch {self.n_updates}: NaN or infinity reaches {name}")
 
     def _count(self, indices: Sequence[int], device: torch.device) -> Tensor:
         """Values per channel of these layers' pending calls, for each channel; kept while the same."""
@@ -178,11 +212,6 @@ class Walk:
             counts = torch.tensor([self._pending[i] for i in indices], dtype=torch.float64)
             self._counts = (key, counts.repeat_interleave(sizes).to(device))
         return self._counts[1]
-
-    def _culprit(self, indices: Sequence[int]) -> str:
-        """The first of these layers, in the order of their calls, that met something not finite."""
-        bad = [i for i in indices if not all(bool(s.isfinite().all()) for s in self._sources[i])]
-        return self.layers[bad[0]].name
 
     def _gather(self, indices: tuple[int, ...]) -> State:
         """The states of these layers side by side; scattered and joined anew only when they change."""
@@ -197,13 +226,40 @@ class Walk:
         return tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
 
     def _start(self, index: int) -> State:
-        mean, var, *tracked = (buffer.double() for buffer in self._scope.before[index])
+        own = self._own[index]
+        mean, var = own[0].double(), own[1].double()
         if self.reset:
             return self.estimator.start(torch.zeros_like(mean), torch.ones_like(var))
-        return self.estimator.resume(mean, var, int(tracked[0]) if tracked else 0)
+        return self.estimator.resume(mean, var, 0 if own[2] is None else int(own[2]))
 
 
-def _moments_into(mean: Tensor, var: Tensor, x: Tensor) -> None:
+def _is_double(layer: Layer) -> bool:
+    return layer.running_var.dtype == torch.float64
+
+
+def _forward_of(module: _BatchNorm, lent: tuple[Tensor, Tensor] | None) -> Callable[[Tensor], Any]:
+    """What the module computes, on the lent buffers if there are any.
+
+    For torch's own types that is one kernel; calling it without the bookkeeping around it pays for
+    the walk's own. A SyncBatchNorm runs as if it were alone: merge.py joins the processes.
+    """
+    if lent is not None and type(module) in _TORCH_TYPES and "forward" not in module.__dict__:
+        weight, bias, eps = module.weight, module.bias, module.eps
+        check: Callable[[Tensor], None] = module._check_input_dim
+        cudnn = torch.backends.cudnn.enabled
+
+        def kernel(x: Tensor) -> Tensor:
+            check(x)
+            return torch.batch_norm(x, weight, bias, *lent, True, 1.0, eps, cudnn)
+
+        return kernel
+    if isinstance(module, nn.SyncBatchNorm):
+        return types.MethodType(_BatchNorm.forward, module)
+    forward: Callable[[Tensor], Any] = module.forward
+    return forward
+
+
+def moments_into(mean: Tensor, var: Tensor, x: Tensor) -> None:
     """Write mean and unbiased variance of x (images, channels, ...) into the two tensors.
 
     PyTorch's train-mode kernel does it in one stable sweep, here in the precision of the tensors. Of a
