@@ -1,8 +1,9 @@
 """Composed scenes as arrays, rendered once and then read from disk.
 
 A split is a folder of three .npy files (pixels, boxes, labels) in the user's cache, named by
-everything that shapes it; pixels are read through a memory map, so memory does not grow with the
-number of scenes. The folder appears whole or not at all; a damaged one is rendered again.
+everything that shapes it. Pixels are read through a memory map that is closed after each reading, so
+memory does not grow with the number of scenes. The folder appears whole or not at all; a damaged one
+is rendered again.
 """
 
 import functools
@@ -40,7 +41,8 @@ class SceneSet:
         self.split, self.n = split, n
 
     @functools.cached_property
-    def _arrays(self) -> Arrays:
+    def _pixels_and_truth(self) -> tuple[Path | NDArray[np.uint8], NDArray[np.int16], NDArray[np.int16]]:
+        """Pixels (where they are on disk, or themselves), boxes and labels."""
         if self.n < _CACHED_FROM:
             return _render(self.split, 0, self.n)
         folder = cache_folder() / f"scenes-{VERSION}-{sheets_digest()[:12]}-{self.split}-{self.n}"
@@ -48,18 +50,24 @@ class SceneSet:
         if found is None:
             _write(folder, self.split, self.n)
             found = _read(folder, self.n)
-        return found or _render(self.split, 0, self.n)  # no room on disk: keep them in memory
+        if found is None:  # no room on disk: keep them in memory
+            return _render(self.split, 0, self.n)
+        _, boxes, labels = found
+        return folder / "pixels.npy", np.array(boxes), np.array(labels)
 
     def pixels(self, indices: Int64s) -> NDArray[np.uint8]:
         """Grey images (images, 1, 64, 64)."""
-        return self._arrays[0][indices][:, None]
+        pixels = self._pixels_and_truth[0]
+        if isinstance(pixels, Path):
+            pixels = np.load(pixels, mmap_mode="r")
+        return np.asarray(pixels[indices])[:, None]
 
     def objects(self, indices: Int64s) -> tuple[Int64s, NDArray[np.float64], Int64s]:
         """Ground truth of these scenes, flat: image k is `indices[k]`.
 
         Returns image (objects,), boxes (objects, 4) as x y width height in pixels, labels (objects,).
         """
-        _, boxes, labels = self._arrays
+        _, boxes, labels = self._pixels_and_truth
         chosen = labels[indices]
         image, slot = np.nonzero(chosen >= 0)
         found = boxes[indices][image, slot].astype(np.float64)
