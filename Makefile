@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: sweep test format clean
+.PHONY: sweep test bench format clean
 
 sweep: $(READY)
 	$(BIN)/bnrecal sweep
@@ -14,6 +14,13 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+# timings, as ratios measured side by side; about a quarter of an hour on two cores
+bench: $(READY)
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[bench]'
+	$(BIN)/python -W ignore experiments/bench/recalibrate.py
+	$(BIN)/python -W ignore experiments/bench/grid.py
+	$(BIN)/python experiments/bench/memory.py
 
 format: $(READY)
 	$(BIN)/ruff format .
