@@ -78,7 +78,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise BnrecalError(f"{self.path}: cannot be read: {error.strerror}") from None
+            raise BnrecalError(f"--out: {self.path} cannot be read: {error.strerror}") from None
         whole, _, _ = text.rpartition(b"\n")
         return [_parse(line, f"{self.path} line {n}") for n, line in enumerate(whole.split(b"\n"), 1) if line]
 

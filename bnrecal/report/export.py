@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from bnrecal.report.findings import findings_of
 from bnrecal.report.sections import Block, Section
 from bnrecal.report.terminal import figure
 from bnrecal.store import COLUMNS, Row
@@ -28,6 +29,7 @@ def to_markdown(sections: Sequence[Section]) -> str:
     for section in sections:
         parts.append(f"## {escape(section.title)}")
         parts += [f"### batch size {b.batch_size}\n\n{_markdown_block(b)}" for b in section.blocks]
+        parts += [_markdown_finding(finding) for finding in findings_of(section)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,10 +52,16 @@ def _markdown_block(block: Block) -> str:
     return text
 
 
+def _markdown_finding(finding: str) -> str:
+    """A sentence, and its indented lines, if any, as a list."""
+    head, *lines = finding.splitlines()
+    return "\n".join([escape(head), "", *(f"- {escape(line.strip())}" for line in lines)]).strip()
+
+
 def _metric(row: Row | None, name: str) -> str:
     return figure(row[name] if row else None)
 
 
 def escape(text: str) -> str:
     """Text from data as Markdown shows it, never as markup."""
-    return "".join("\\" + c if c in "\\`*_{}[]<>()#+!|" else c for c in text)
+    return "".join("\\" + c if c in "\\`*_{}[]<>#|" else c for c in text)

@@ -40,7 +40,7 @@ class Section:
     metric: str
     estimator: str
     momentum: float | None
-    seed: int
+    seed: int | None
     blocks: tuple[Block, ...]
     n_done: int
     n_failed: int
@@ -50,7 +50,8 @@ class Section:
         how = self.estimator if self.momentum is None else f"{self.estimator}, momentum {self.momentum:g}"
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         cells = f"{self.n_done} cells{failed}"
-        return f"{self.task}: {METRIC_NAMES[self.metric]} by {how}, seed {self.seed} ({cells})"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.task}: {METRIC_NAMES.get(self.metric, self.metric)} by {how}{seed} ({cells})"
 
 
 def sections_of(rows: Iterable[Row]) -> list[Section]:

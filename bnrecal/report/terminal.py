@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bnrecal.report.findings import findings_of
 from bnrecal.report.sections import Block, Section
 from bnrecal.store import Row
 
@@ -25,6 +26,7 @@ def published_layout(sections: Sequence[Section]) -> RenderableType:
     for section in sections:
         parts.append(Text(section.title, style="bold"))
         parts += [table for block in section.blocks for table in _tables(block)]
+        parts += [Text(f"{finding}\n") for finding in findings_of(section)]
     parts.append(Text(FOOTNOTE, style="dim"))
     return Group(*parts)
 

@@ -167,3 +167,12 @@ def test_no_torch_where_nothing_is_computed(stored: Path, arguments: list[str]) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_names_from_data_are_shown_as_they_are(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """Brackets, pipes and HTML in a name are text in the terminal and in Markdown, never markup."""
+    store = Store(tmp_path / "results")
+    store.prepare()
+    store.append(row("[red]a|<b>", 8, 64, 0.5))
+    assert "[red]a|<b>" in bnrecal("report", "--out", store.folder).out
+    assert "\\[red\\]a\\|\\<b\\>" in bnrecal("report", "--out", store.folder, "--format", "md").out
