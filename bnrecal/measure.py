@@ -85,7 +85,11 @@ class _Bench:
     def __init__(self, task: Task, network: Network, device: torch.device) -> None:
         self.task, self.predict, self.device = task, network.predict, device
         self.module = network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model_for_updates = GroupedEvaluation(copy.deepcopy(self.module))
+        self.for_updates = (
+            GroupedEvaluation(copy.deepcopy(self.module))
+            if GroupedEvaluation.can_serve(self.module)
+            else None
+        )
         self.model_to_evaluate = copy.deepcopy(self.module).eval()
         self.parts: Parts = []
         self.read_s = self.recal_s = self.predict_s = 0.0
@@ -130,11 +134,19 @@ class _Bench:
         recal_s = t1 - t0 - batches.read_s
         return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s)
 
+    @torch.inference_mode()
     def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Tensor:
-        x = torch.cat([batch for batch, _ in group])
-        sizes = [(len(batch), statistics) for batch, statistics in group]
-        output: Tensor = self.model_for_updates.run(x, sizes)
-        return output
+        """The network's outputs for some batches, each under its own statistics."""
+        output: Tensor
+        if self.for_updates is not None:
+            sizes = [(len(batch), statistics) for batch, statistics in group]
+            output = self.for_updates.run(torch.cat([batch for batch, _ in group]), sizes)
+            return output
+        outputs = []
+        for batch, statistics in group:
+            statistics.write_to(self.model_to_evaluate)
+            outputs.append(self.model_to_evaluate(batch))
+        return torch.cat(outputs)
 
     @torch.inference_mode()
     def _evaluate(self, final: Statistics) -> float:

@@ -118,8 +118,9 @@ class Store:
         try:
             with self._locked():
                 self._set_torn_line_aside()
-                with self.path.open("ab", buffering=0) as file:
+                with self.path.open("ab") as file:
                     file.write(line.encode() + b"\n")
+                    file.flush()  # raises where the disk takes only a part
                     os.fsync(file.fileno())
         except OSError as error:
             raise BnrecalError(f"--out: cannot write {self.path}: {error.strerror}") from None

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,19 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BnrecalError, match=r"--out: cannot write to .*file"):
         Store(tmp_path / "file" / "out").prepare()
+
+
+def test_a_short_write_is_no_success(tmp_path: Path) -> None:
+    """A file that may not grow: append says so in one line, and the store stays readable."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from bnrecal.store import Store; from tests.test_store import row\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "store = Store(Path(sys.argv[1])); store.append(row('a'))\n"
+        "size = store.path.stat().st_size\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))\n"
+        "store.append(row('b'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert "BnrecalError: --out: cannot write" in done.stderr
+    assert Store(tmp_path).done_keys() == {"a"}

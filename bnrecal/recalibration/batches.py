@@ -13,30 +13,49 @@ Forward = Callable[[nn.Module, Any], Any]
 def call(model: nn.Module, batch: Any) -> Any:
     """The default way to run a batch: model(batch), or its first element if it is a tuple or list.
 
-    A list of single images (channels, height, width) is handed over whole, as torchvision's
-    detection models take it.
+    A list of single images (channels, height, width), or of dicts, is handed over whole, as detection
+    models take it.
     """
-    pair = isinstance(batch, tuple | list) and not _is_image_list(batch)
+    pair = isinstance(batch, tuple | list) and not _is_samples(batch)
     return model(batch[0] if pair else batch)
 
 
 def count_images(batch: Any) -> int:
-    """Images in a batch: a tensor's first dimension, an image list's length, else of the first element."""
-    if isinstance(batch, Tensor):
-        return batch.shape[0] if batch.dim() else 0
+    """Images in a batch: a tensor's first dimension, a sample list's length, else of the first part.
+
+    Raises BnrecalError for what cannot be counted, and for a list of a single 3-dimensional tensor,
+    which may be one image or a batch of rows.
+    """
+    if isinstance(batch, list) and len(batch) == 1 and _is_samples(batch) and isinstance(batch[0], Tensor):
+        if batch[0].shape[0] not in (1, 3, 4):  # no image has so many channels
+            raise BnrecalError(
+                f"batches: a list of one tensor of shape {tuple(batch[0].shape)} may be an image or a batch; "
+                "give a batch as the tensor itself"
+            )
+        return 1
+    return _count(batch)
+
+
+def _count(batch: Any) -> int:
+    if isinstance(batch, Tensor) and batch.dim():
+        return batch.shape[0]
     if isinstance(batch, dict) and batch:
-        return count_images(next(iter(batch.values())))
+        return _count(next(iter(batch.values())))
     if isinstance(batch, tuple | list) and batch:
-        return len(batch) if _is_image_list(batch) else count_images(batch[0])
+        return len(batch) if _is_samples(batch) else _count(batch[0])
+    what = "a tensor without dimensions" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
     raise BnrecalError(
-        f"batches: cannot count the images of a {type(batch).__name__}; give tensors, image lists, or "
-        "tuples or dicts that begin with one"
+        f"batches: cannot count the images of {what}; give tensors, image lists, or tuples or dicts that "
+        "begin with one"
     )
 
 
 def first_images(batch: Any, n: int) -> Any:
     """The batch cut to its first n images, in all its parts that have as many entries as images."""
-    return _cut(batch, count_images(batch), n)
+    size = count_images(batch)
+    if isinstance(batch, tuple | list) and not _is_samples(batch):
+        return _rebuilt(batch, [_cut(part, size, n) for part in batch])
+    return _cut(batch, size, n)
 
 
 def _cut(part: Any, size: int, n: int) -> Any:
@@ -44,21 +63,22 @@ def _cut(part: Any, size: int, n: int) -> Any:
         return part[:n] if part.dim() and part.shape[0] == size else part
     if isinstance(part, dict):
         return {name: _cut(value, size, n) for name, value in part.items()}
-    if isinstance(part, list) and len(part) == size and not (part and _is_batch_of(part[0], size)):
-        return part[:n]
-    if isinstance(part, tuple | list):
-        parts = [_cut(value, size, n) for value in part]
-        return parts if isinstance(part, list) else tuple(parts)
+    if isinstance(part, tuple | list) and len(part) == size:
+        return _rebuilt(part, list(part[:n])) if not hasattr(part, "_fields") else part
     return part
 
 
-def _is_batch_of(part: Any, size: int) -> bool:
-    """Whether this entry of a list is itself a batch (of `size` images) rather than one image."""
-    return isinstance(part, Tensor) and part.dim() != 3 and part.dim() > 0 and part.shape[0] == size
+def _rebuilt(like: Any, parts: list[Any]) -> Any:
+    """The parts as the type of `like`, a named tuple included."""
+    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
 
 
-def _is_image_list(batch: Any) -> bool:
-    return bool(batch) and all(isinstance(item, Tensor) and item.dim() == 3 for item in batch)
+def _is_samples(batch: Any) -> bool:
+    """Whether a tuple or list holds an image, or a dict of one, per entry, rather than parts of a batch."""
+    return bool(batch) and (
+        all(isinstance(item, Tensor) and item.dim() == 3 for item in batch)
+        or (isinstance(batch, list) and all(isinstance(item, dict) for item in batch))
+    )
 
 
 def exactly(batches: Iterable[Any], n_samples: int | None) -> Iterator[tuple[int, Any]]:

@@ -8,6 +8,7 @@ train-mode statistics, which are close, so far fewer passes than layers are need
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -22,6 +23,9 @@ from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
 TOLERANCE = 1e-6  # largest change of a last pass: of a mean in standard deviations, of a variance relative
+_SETTLED = 1e-4  # enough for layers called several times, which approach their values but never reach them
+_OTHER_IMAGES = 1e-3  # the first layer called sees the images themselves, the same in every pass
+_PASSES_SHARED = 50
 
 
 def exact_statistics(
@@ -34,17 +38,14 @@ def exact_statistics(
     """(statistics, passes over the images); the model is as before afterwards.
 
     `batches` is iterated once per pass and must give the same images each time. Raises BnrecalError
-    for an iterator, which can be read only once.
+    for an iterator, which can be read only once, for images that change from pass to pass, and if a
+    layer that is called several times in a forward does not settle.
     """
-    if iter(batches) is batches:
-        raise BnrecalError(
-            "batches: exact reads the images several times and an iterator can be read once; give a "
-            "list, a DataLoader without shuffling, or another iterable that starts anew"
-        )
+    check_rereadable(batches)
     layers, _ = find_layers(model)
     before = copies(layers)
 
-    def one_pass(by_batch: bool) -> Statistics:
+    def one_pass(by_batch: bool) -> tuple[Statistics, Walk]:
         with Walk(model, Pooled(), forward, by_batch=by_batch) as walk:
 
             def steps() -> None:
@@ -52,24 +53,54 @@ def exact_statistics(
                     walk.step(batch)
                     on_batch(n)
 
-            return walked(walk, steps)
+            return walked(walk, steps), walk
 
     try:
-        known = one_pass(by_batch=True)
-        n_passes = 1
-        while n_passes < len(layers) + 2:  # by then every layer is final
-            known.write_to(model)
-            last, known = known, one_pass(by_batch=False)
-            n_passes += 1
-            if _largest_change(last, known) <= TOLERANCE:
-                break
-        return known, n_passes
+        known, walk = one_pass(by_batch=True)
+        shared = walk.most_calls > len(known.layers)
+        most_passes = _PASSES_SHARED if shared else len(known.layers) + 2  # by then each layer is final
+        used = known
+        for n_passes in range(2, most_passes + 1):
+            used.write_to(model)
+            known, walk = one_pass(by_batch=False)
+            change = _changes(used, known)
+            if not shared and change.get(walk.first_called or "", 0.0) > _OTHER_IMAGES:
+                raise BnrecalError("batches: exact reads the images several times and got others each time")
+            if max(change.values()) <= TOLERANCE:
+                return known, n_passes
+            used = _between(used, known) if shared else known
+        if shared and max(change.values()) > _SETTLED:
+            raise BnrecalError(f"exact: layers called several times did not settle in {most_passes} passes")
+        return known, most_passes
     finally:
         put_back(layers, before)
 
 
-def _largest_change(a: Statistics, b: Statistics) -> float:
-    deviation = b.var.clamp(min=1e-12).sqrt()
-    mean = ((a.mean - b.mean).abs() / deviation).max()
-    var = ((a.var - b.var).abs() / b.var.clamp(min=1e-12)).max()
-    return float(mean.maximum(var))
+def check_rereadable(batches: Iterable[Any]) -> None:
+    """Refuse an iterator: it can be read once."""
+    if iter(batches) is batches:
+        raise BnrecalError(
+            "batches: exact reads the images several times and an iterator can be read once; give a "
+            "list, a DataLoader without shuffling, or another iterable that starts anew"
+        )
+
+
+def _between(a: Statistics, b: Statistics) -> Statistics:
+    """Half-way: a shared layer's statistics answer to themselves, and full steps may go back and forth."""
+    if a.layers != b.layers:
+        return b
+    return replace(b, mean=(a.mean + b.mean) / 2, var=(a.var + b.var) / 2)
+
+
+def _changes(a: Statistics, b: Statistics) -> dict[str, float]:
+    """The largest change of each layer of `b` since `a`."""
+    old = a.by_name()
+    found = {}
+    for name, (mean, var) in b.by_name().items():
+        if name not in old:
+            raise BnrecalError(f"exact: {name} is called in one pass over the images and not in another")
+        floor = var.clamp(min=1e-12)
+        by_mean = (mean - old[name][0]).abs() / floor.sqrt()
+        by_var = (var - old[name][1]).abs() / floor
+        found[name] = float(by_mean.max().maximum(by_var.max()))
+    return found

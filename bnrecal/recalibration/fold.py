@@ -25,12 +25,17 @@ def folded(model: nn.Module) -> nn.Module:
             conv, norm = parent[i], parent[i + 1]
             if (
                 isinstance(conv, _CONVOLUTIONS)
+                and type(conv) in _CONVOLUTIONS
                 and isinstance(norm, _NORMS)
                 and type(norm) in _NORMS
                 and norm.track_running_stats
                 and uses[conv] == uses[norm] == 1
-                and not (conv._forward_hooks or norm._forward_pre_hooks)
+                and not (_has_hooks(conv) or _has_hooks(norm))
             ):
                 parent[i] = fuse_conv_bn_eval(conv, norm)
                 parent[i + 1] = nn.Identity()
     return model
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -18,7 +18,10 @@ _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class GroupedEvaluation:
-    """Runs images under per-image statistics; owns `model`, whose BatchNorms it changes for good."""
+    """Runs images under per-image statistics; owns `model`, whose BatchNorms it changes for good.
+
+    For models that `can_serve`, and whose batch dimension is the images at every BatchNorm.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model.eval()

@@ -14,9 +14,9 @@ from bnrecal.device import now_s
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, call, exactly
 from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
-from bnrecal.recalibration.exact import exact_statistics
+from bnrecal.recalibration.exact import check_rereadable, exact_statistics
 from bnrecal.recalibration.layers import find_layers
-from bnrecal.recalibration.merge import n_processes, walked
+from bnrecal.recalibration.merge import n_processes, together, walked
 from bnrecal.recalibration.scope import copies, put_back
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
@@ -65,9 +65,10 @@ def recalibrate(
 
     Inside, each live BatchNorm runs by batch, everything else as in evaluation. A BatchNorm in eval
     mode inside a model in train mode is frozen and left alone, as are layers no batch reaches.
-    Afterwards the model differs in running_mean, running_var (unbiased) and num_batches_tracked (the
-    batches read) of the re-estimated layers and in nothing else; after an error it differs in nothing.
-    Under torch.distributed each process gives its own batches and all end with the same statistics.
+    Afterwards the model differs in running_mean, running_var (unbiased) and num_batches_tracked (calls,
+    as PyTorch counts them) of the re-estimated layers alone; after an error in nothing.
+    Under torch.distributed every process calls this with its own batches, and all end with the same
+    statistics (merge.py); a DistributedDataParallel model is taken by its inner module.
 
     Args:
         model: any module; its modes and device stay as they are.
@@ -85,8 +86,20 @@ def recalibrate(
             inside a batch, values out of range.
     """
     forward = forward or call
-    wanted = _check(n_samples, snapshots, estimator, reset)
-    batches = _initialised(model, batches, forward)
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        model = model.module  # whose processes are joined here, batch by batch it needs no joining
+
+    def prepared() -> tuple[frozenset[int], Iterable[Any]]:
+        wanted = _check(n_samples, snapshots, estimator, reset)
+        if estimator == "exact":
+            check_rereadable(batches)
+        ready = _initialised(model, batches, forward)
+        find_layers(model)
+        return wanted, ready
+
+    ready: list[tuple[frozenset[int], Iterable[Any]]] = []
+    together(lambda: ready.append(prepared()))
+    wanted, batches = ready[0]
     _, left_alone = find_layers(model)
     device = next((b.device for b in model.buffers()), torch.device("cpu"))
     counter = _Counter()
@@ -105,6 +118,7 @@ def recalibrate(
                     counter.add(n)
                     if counter.n_samples in wanted:
                         counter.snapshots[counter.n_samples] = walk.statistics()
+                    _check_passed(wanted, counter)
                 _check_taken(wanted, counter)
 
             final = walked(walk, steps)
@@ -155,6 +169,8 @@ def _check(
 ) -> frozenset[int]:
     """The wanted snapshots, if these settings go together."""
     wanted = frozenset(snapshots)
+    if not all(isinstance(n, int) for n in (*wanted, n_samples or 0)):
+        raise BnrecalError(f"n_samples={n_samples!r}, snapshots={sorted(wanted)!r}: whole numbers of images")
     if n_samples is not None and n_samples < 1:
         raise BnrecalError(f"n_samples={n_samples}: at least 1, or None for all images there are")
     if any(n < 1 or (n_samples is not None and n > n_samples) for n in wanted):
@@ -170,13 +186,19 @@ def _check(
     return wanted
 
 
+def _check_passed(wanted: frozenset[int], counter: _Counter) -> None:
+    passed = sorted(n for n in wanted if n < counter.n_samples and n not in counter.snapshots)
+    if passed:
+        raise BnrecalError(
+            f"snapshots: {passed[0]} images are not the end of a batch, one ends at {counter.n_samples}; "
+            "choose multiples of the batch size"
+        )
+
+
 def _check_taken(wanted: frozenset[int], counter: _Counter) -> None:
     missing = sorted(wanted - set(counter.snapshots))
     if missing:
-        raise BnrecalError(
-            f"snapshots: {missing[0]} images are not the end of a batch, or more than the "
-            f"{counter.n_samples} there are; choose multiples of the batch size"
-        )
+        raise BnrecalError(f"snapshots: {missing[0]} images are more than the {counter.n_samples} there are")
 
 
 def _initialised(model: nn.Module, batches: Iterable[Any], forward: Forward) -> Iterable[Any]:
@@ -186,13 +208,16 @@ def _initialised(model: nn.Module, batches: Iterable[Any], forward: Forward) -> 
     source = iter(batches)
     first = next(source, None)
     if first is None:
-        raise BnrecalError("batches: empty; at least one batch of images is needed")
+        raise BnrecalError("batches: empty, and the model has layers that only a batch can initialise")
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
             module.training = False
         with torch.no_grad():
             forward(model, first)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise BnrecalError(f"batch 0: the model raised {what} when it was initialised") from error
     finally:
         for module, training in modes:
             module.training = training

@@ -37,12 +37,14 @@ class Borrowed:
     def lend(
         self, layer: Layer, mean: Tensor, var: Tensor, momentum: float, forward: Callable[..., Any]
     ) -> None:
-        """Put the layer into train mode on these buffers; it counts no batches meanwhile."""
+        """Put the layer into train mode on these buffers; batches it counts are forgotten."""
         module = layer.module
         module.training = True
         module.momentum = momentum
         module.__dict__["forward"] = forward
-        for name, buffer in zip(_BUFFERS, (mean, var, None), strict=True):
+        tracked = module.num_batches_tracked
+        counter = None if tracked is None else tracked.clone()
+        for name, buffer in zip(_BUFFERS, (mean, var, counter), strict=True):
             module._buffers[name] = buffer
 
     def watch(self, layer: Layer, forward: Callable[..., Any]) -> None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnrecal.errors import BnrecalError
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Statistics:
     mean: Tensor
     var: Tensor  # as it belongs into running_var
     n_updates: int  # batches behind them
+    tracked: tuple[int, ...]  # num_batches_tracked of each layer, which counts calls
 
     def by_name(self) -> dict[str, tuple[Tensor, Tensor]]:
         """{layer name: (mean, variance)}."""
@@ -27,14 +29,23 @@ class Statistics:
     def write_to(self, model: nn.Module) -> None:
         """Copy into the buffers of the layers of these names in `model`, never replacing a tensor.
 
-        num_batches_tracked becomes the number of batches. Other layers stay bit-identical.
+        All or nothing: raises BnrecalError, naming the layer, if a value does not fit its buffer's
+        precision or a buffer cannot be written. Layers not named here stay bit-identical.
         """
-        for name, (mean, var) in self.by_name().items():
-            norm = model.get_submodule(name)
-            assert isinstance(norm, _BatchNorm)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(var)
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.fill_(self.n_updates)
+        todo: list[tuple[Tensor, Tensor]] = []
+        for (name, (mean, var)), tracked in zip(self.by_name().items(), self.tracked, strict=True):
+            buffers = model.get_submodule(name)._buffers
+            for key, value in (("running_mean", mean), ("running_var", var)):
+                buffer = buffers[key]
+                assert buffer is not None
+                fitted = value.to(buffer)
+                if bool(value.isfinite().all()) and not bool(fitted.isfinite().all()):
+                    raise BnrecalError(f"{name}.{key}: {value.abs().max():.3g} does not fit {buffer.dtype}")
+                if buffer.is_inference() and not torch.is_inference_mode_enabled():
+                    raise BnrecalError(f"{name}.{key} was made in inference mode and cannot be written")
+                todo.append((buffer, fitted))
+            counter = buffers.get("num_batches_tracked")
+            if counter is not None:
+                todo.append((counter, torch.full_like(counter, tracked)))
+        for buffer, value in todo:
+            buffer.copy_(value)

@@ -5,24 +5,29 @@ computes each batch's mean and variance to normalise, and with momentum 1 writes
 unbiased, into the running buffers. For the length of a walk the layers are lent buffers that lie side
 by side in one vector: after a batch the moments of all layers are there, and go to the estimator in
 float64. The layers' own buffers are not touched.
+
+Where the kernel cannot be trusted, moments.py takes the moments from the input itself: in half
+precision, in BatchNorms that are not torch's or timm's, for very many values per channel, and for
+means far from zero, where its float32 sums lose the variance. The last is seen after the fact: the
+batch is then run again with those layers looked at closely, from then on.
 """
 
 import itertools
-import math
 import types
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, call
-from bnrecal.recalibration.estimators import Estimator, Moments, State
+from bnrecal.recalibration.estimators import Ema, Estimator, Moments, State
 from bnrecal.recalibration.layers import Layer, find_layers
+from bnrecal.recalibration.moments import FAR, MANY, moments_into
 from bnrecal.recalibration.scope import Borrowed
 from bnrecal.recalibration.statistics import Statistics
 
@@ -60,12 +65,17 @@ class Walk:
             (layer.running_mean, layer.running_var, layer.module.num_batches_tracked) for layer in self.layers
         ]
         self.n_updates = 0
+        self.most_calls = 0  # of BatchNorms in one batch
+        self.first_called: str | None = None
+        self._close: set[int] = set()  # layers whose moments are taken from their input
+        self._far: set[int] = set()  # layers found to need that in this batch
+        self._n_calls: Counter[tuple[int, ...]] = Counter()
         self._scope = Borrowed(model, self.layers)
         self._states: dict[int, State] = {}  # of called layers outside the block
         self._block: tuple[int, ...] = ()  # layers whose states stand side by side in _block_state
         self._block_state: State = ()
         self._pending: dict[int, int] = {}  # layer called in this batch -> values per channel
-        self.record: list[dict[str, Moments]] | None = None  # set to [] to keep every step's moments
+        self.record: list[list[dict[str, Moments]]] | None = None  # set to []: keeps each step's moments
         self._counts: tuple[tuple[int, ...], Tensor] = ((), torch.empty(0))
         # where the moments of all layers appear, side by side: (mean and variance, channels)
         wide = torch.float64 if any(_is_double(layer) for layer in self.layers) else torch.float32
@@ -75,15 +85,12 @@ class Walk:
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
-        for index, layer in enumerate(self.layers):
-            mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
-            if not self.by_batch:
-                self._scope.watch(layer, self._seeing(index, layer, mean, var))
-            elif layer.running_var.dtype == self._moments.dtype:
-                self._scope.lend(layer, mean, var, 1.0, self._counting(index, layer, (mean, var)))
-            else:  # the kernel wants buffers of the layer's own precision, which limits the moments
-                own = torch.zeros_like(layer.running_mean), torch.zeros_like(layer.running_var)
-                self._scope.lend(layer, *own, 0.0, self._seeing(index, layer, mean, var))
+        try:
+            for index, layer in enumerate(self.layers):
+                self._borrow(index, layer)
+        except BaseException:
+            self._scope.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -97,17 +104,34 @@ class Walk:
     @torch.no_grad()
     def step(self, batch: Any) -> Any:
         """Run one batch, take its moments into the estimate, return what `forward` returned."""
-        self._pending.clear()
+        before = (self._block, self._block_state, dict(self._states), self._n_calls.copy())
+        while True:
+            self._pending.clear()
+            self._far.clear()
+            if self.record is not None:
+                self.record.append([])
+            output = self._run(batch)
+            self._absorb(tuple(sorted(self._pending)))
+            if not self._far - self._close:
+                break
+            self._close |= self._far  # once more, with these layers looked at closely
+            self._block, self._block_state, self._states, self._n_calls = before
+            before = (*before[:2], dict(self._states), self._n_calls.copy())
+            if self.record is not None:
+                self.record.pop()
+        self.n_updates += 1
+        self.most_calls = max(self.most_calls, self._calls_now)
+        return output
+
+    def _run(self, batch: Any) -> Any:
+        self._calls_now = 0
         try:
-            output = self.forward(self.model, batch)
+            return self.forward(self.model, batch)
         except BnrecalError:
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise BnrecalError(f"batch {self.n_updates}: the model raised {what}") from error
-        self._absorb(tuple(sorted(self._pending)))
-        self.n_updates += 1
-        return output
 
     def _keep(self, indices: tuple[int, ...], moments: Moments) -> None:
         """Append these layers' moments to the record, as one entry per call."""
@@ -116,15 +140,32 @@ class Walk:
         sizes = [layer.n_channels for layer in layers]
         parts = zip(*(torch.split(t, sizes) for t in (moments.count, moments.mean, moments.var)), strict=True)
         entry = {layer.name: Moments(*part) for layer, part in zip(layers, parts, strict=True)}
-        self.record.append(entry)
+        self.record[-1].append(entry)
 
     def statistics(self) -> Statistics:
         """The estimate after the batches so far, for the layers that were called."""
         called = self._called()
+        if not called:
+            raise BnrecalError("no batch reached a BatchNorm with running statistics")
         mean, var = self.estimator.compute(self._gather(called))
         layers = [self.layers[i] for i in called]
-        names, sizes = (layer.name for layer in layers), (layer.n_channels for layer in layers)
-        return Statistics(tuple(names), tuple(sizes), mean, var, self.n_updates)
+        names = tuple(layer.name for layer in layers)
+        sizes = tuple(layer.n_channels for layer in layers)
+        tracked = self.tracked()
+        return Statistics(names, sizes, mean, var, self.n_updates, tuple(tracked[name] for name in names))
+
+    def tracked(self) -> dict[str, int]:
+        """num_batches_tracked of each called layer as PyTorch counts it: one for every call."""
+        calls: Counter[int] = Counter()
+        for indices, n in self._n_calls.items():
+            calls.update(dict.fromkeys(indices, n))
+        return {
+            self.layers[i].name: n + (0 if self.reset else self._tracked_before(i)) for i, n in calls.items()
+        }
+
+    def _tracked_before(self, index: int) -> int:
+        tracked = self._own[index][2]
+        return 0 if tracked is None else int(tracked)
 
     def states(self) -> dict[str, State]:
         """The estimator's state of each layer that was called."""
@@ -140,34 +181,47 @@ class Walk:
     def _called(self) -> tuple[int, ...]:
         return (*self._block, *(i for i in self._states if i not in self._block))
 
-    def _counting(
-        self, index: int, layer: Layer, lent: tuple[Tensor, Tensor] | None = None
-    ) -> Callable[[Tensor], Any]:
-        """The layer's forward, noting how many values per channel it saw; its kernel gives the moments."""
-        forward = _forward_of(layer.module, lent)
-        pending, n_channels = self._pending, layer.n_channels
+    def _borrow(self, index: int, layer: Layer) -> None:
+        """Make the layer report its calls and, in a pass by batch, leave its moments in the vector."""
+        mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
+        trusted = _is_trusted(layer.module) and layer.running_var.dtype == self._moments.dtype
+        if not (self.by_batch and trusted):
+            self._close.add(index)
+        if not self.by_batch:
+            self._scope.watch(layer, self._watched(index, layer, None))
+        elif trusted:
+            self._scope.lend(layer, mean, var, 1.0, self._watched(index, layer, (mean, var)))
+        else:  # buffers of the layer's own precision, which nobody reads
+            own = torch.zeros_like(layer.running_mean), torch.zeros_like(layer.running_var)
+            self._scope.lend(layer, *own, 0.0, self._watched(index, layer, None))
 
-        def counting(x: Tensor) -> Any:
+    def _watched(self, index: int, layer: Layer, lent: tuple[Tensor, Tensor] | None) -> Callable[..., Any]:
+        """The layer's forward, noting the call; its moments come from the kernel or from a close look."""
+        forward = _forward_of(layer.module, lent)
+        pending, close, n_channels = self._pending, self._close, layer.n_channels
+        mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            x: Tensor = args[0] if args else next(iter(kwargs.values()))
             count = x.numel() // n_channels  # (images, channels, ...)
             if count < 2 or index in pending:
-                self._look_closer(index, count)
+                self._second_thoughts(index, count)
             pending[index] = count
-            return forward(x)
+            self._calls_now += 1
+            if self.first_called is None:
+                self.first_called = layer.name
+            if index in close or count > MANY:
+                if lent is None:  # before the layer may change its input in place
+                    moments_into(mean, var, x)
+                    return forward(*args, **kwargs)
+                y = forward(*args, **kwargs)
+                moments_into(mean, var, x)
+                return y
+            return forward(*args, **kwargs)
 
-        return counting
+        return watched
 
-    def _seeing(self, index: int, layer: Layer, mean: Tensor, var: Tensor) -> Callable[[Tensor], Any]:
-        """The layer's forward, with the moments of its input taken beforehand."""
-        counting = self._counting(index, layer)
-
-        def seeing(x: Tensor) -> Any:
-            y = counting(x)
-            moments_into(mean, var, x)
-            return y
-
-        return seeing
-
-    def _look_closer(self, index: int, count: int) -> None:
+    def _second_thoughts(self, index: int, count: int) -> None:
         """Too few values, or a second call in one batch: then the vector still holds the first."""
         if count < (2 if self.by_batch else 1):
             values = "one value" if count else "no value"
@@ -184,25 +238,30 @@ class Walk:
         if not indices:
             return
         if len(indices) == len(self.layers):
-            both = self._moments.double()
+            both = self._moments.to(torch.float64, copy=True)
         else:
             parts = [self._moments[:, self._bounds[i] : self._bounds[i + 1]] for i in indices]
-            both = torch.cat(parts, 1).double()
+            both = torch.cat(parts, 1).to(torch.float64)
         mean, var = both
-        if not math.isfinite(torch.dot(mean, var).item()):  # NaN or infinity anywhere, in one small step
-            self._refuse_what_is_not_finite()
+        # not (a <= 0) finds NaN and infinity too, all in one small step
+        if not (mean.square() - FAR**2 * var).max().item() <= 0:
+            self._look_at(indices)
         state = self._gather(indices)
         moments = Moments(self._count(indices, mean.device), mean, var)
         if self.record is not None:
             self._keep(indices, moments)
         self._block, self._block_state = indices, self.estimator.update(state, moments)
+        self._n_calls[indices] += 1
 
-    def _refuse_what_is_not_finite(self) -> None:
-        for index in self._pending:  # in the order of their calls
-            moments = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
-            if not bool(moments.isfinite().all()):
+    def _look_at(self, indices: tuple[int, ...]) -> None:
+        """Refuse NaN and infinity, naming the first layer called; note layers with far-off means."""
+        for index in sorted(indices, key=list(self._pending).index):
+            mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
+            if not bool(mean.isfinite().all() and var.isfinite().all()):
                 name = self.layers[index].name
                 raise BnrecalError(f"batch {self.n_updates}: NaN or infinity reaches {name}")
+            if bool((mean.double().square() > FAR**2 * var.double()).any()):
+                self._far.add(index)
 
     def _count(self, indices: Sequence[int], device: torch.device) -> Tensor:
         """Values per channel of these layers' pending calls, for each channel; kept while the same."""
@@ -230,43 +289,49 @@ class Walk:
         mean, var = own[0].double(), own[1].double()
         if self.reset:
             return self.estimator.start(torch.zeros_like(mean), torch.ones_like(var))
-        return self.estimator.resume(mean, var, 0 if own[2] is None else int(own[2]))
+        if own[2] is None and not isinstance(self.estimator, Ema):
+            name = self.layers[index].name
+            raise BnrecalError(
+                f"reset=False: {name} has no num_batches_tracked to go on from; valid with ema"
+            )
+        return self.estimator.resume(mean, var, self._tracked_before(index))
 
 
 def _is_double(layer: Layer) -> bool:
     return layer.running_var.dtype == torch.float64
 
 
-def _forward_of(module: _BatchNorm, lent: tuple[Tensor, Tensor] | None) -> Callable[[Tensor], Any]:
+def _in_a_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _is_trusted(module: _BatchNorm) -> bool:
+    """Whether this type's forward is known to leave the kernel's moments in its buffers."""
+    home = type(module).__module__
+    return type(module) in _TORCH_TYPES or home.startswith("timm.")
+
+
+def _forward_of(module: _BatchNorm, lent: tuple[Tensor, Tensor] | None) -> Callable[..., Any]:
     """What the module computes, on the lent buffers if there are any.
 
     For torch's own types that is one kernel; calling it without the bookkeeping around it pays for
     the walk's own. A SyncBatchNorm runs as if it were alone: merge.py joins the processes.
     """
     if lent is not None and type(module) in _TORCH_TYPES and "forward" not in module.__dict__:
-        weight, bias, eps = module.weight, module.bias, module.eps
         check: Callable[[Tensor], None] = module._check_input_dim
-        cudnn = torch.backends.cudnn.enabled
+        eps, cudnn = module.eps, torch.backends.cudnn.enabled
 
-        def kernel(x: Tensor) -> Tensor:
-            check(x)
-            return torch.batch_norm(x, weight, bias, *lent, True, 1.0, eps, cudnn)
+        def kernel(input: Tensor) -> Tensor:
+            check(input)
+            return torch.batch_norm(input, module.weight, module.bias, *lent, True, 1.0, eps, cudnn)
 
         return kernel
-    if isinstance(module, nn.SyncBatchNorm):
+    if type(module) is nn.SyncBatchNorm:
         return types.MethodType(_BatchNorm.forward, module)
-    forward: Callable[[Tensor], Any] = module.forward
+    if isinstance(module, nn.SyncBatchNorm) and _in_a_group():
+        raise BnrecalError(
+            f"a {type(module).__name__} normalises across processes in a way of its own; convert it to "
+            "nn.SyncBatchNorm or a plain BatchNorm before recalibrating in several processes"
+        )
+    forward: Callable[..., Any] = module.forward
     return forward
-
-
-def moments_into(mean: Tensor, var: Tensor, x: Tensor) -> None:
-    """Write mean and unbiased variance of x (images, channels, ...) into the two tensors.
-
-    PyTorch's train-mode kernel does it in one stable sweep, here in the precision of the tensors. Of a
-    single value per channel the variance is written as 0, so that M2 = var (count - 1) holds.
-    """
-    if x.numel() == x.shape[1]:
-        mean.copy_(x.flatten())
-        var.zero_()
-    else:
-        F.batch_norm(x.to(mean.dtype), mean, var, None, None, True, 1.0, 1e-5)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
 import bnrecal
+from tests.recalibration.test_hard_cases import Repeated
 from tests.recalibration.test_recalibrate import deep_net, images
 
 SHARDS = [[4, 4, 3], [5], []]  # batch sizes of three processes, one of them without any image
@@ -21,55 +22,71 @@ def shards() -> list[list[Tensor]]:
     return [[next(batches) for _ in shard] for shard in SHARDS]
 
 
-def network(sync: bool) -> nn.Module:
+def network(kind: str) -> nn.Module:
+    if kind == "shared":
+        torch.manual_seed(0)
+        return Repeated(2)
     model = deep_net()
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if sync else model
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if kind == "sync" else model
 
 
-def work(rank: int, folder: str, estimator: str, sync: bool, poison: bool) -> None:
+def failing(batches: list[Tensor]) -> Any:
+    """Batches from a disk that fails."""
+    yield from batches
+    raise OSError("the disk is gone")
+
+
+def work(rank: int, folder: str, estimator: str, kind: str) -> None:
     """One process: recalibrate on its shard, save its buffers or the error it got."""
     torch.set_num_threads(1)
     init = f"file://{folder}/rendezvous"
     distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=len(SHARDS))
-    model, batches = network(sync), shards()[rank]
-    if poison and rank == 1:
+    model, batches = network(kind), shards()[rank]
+    source: Any = batches
+    if kind == "poison" and rank == 1:
         batches[0][0] = float("nan")
+    if kind == "broken" and rank == 1:
+        source = failing(batches)
     before = {name: b.clone() for name, b in model.named_buffers()}
     try:
-        bnrecal.recalibrate(model, batches, estimator=estimator)
+        bnrecal.recalibrate(model, source, estimator=estimator)
         error = None
-    except bnrecal.BnrecalError as raised:
+    except (bnrecal.BnrecalError, OSError) as raised:
         error = str(raised)
     changed = any(not torch.equal(b, before[name]) for name, b in model.named_buffers())
     torch.save((dict(model.named_buffers()), error, changed), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-def in_processes(folder: Path, estimator: str, sync: bool = False, poison: bool = False) -> list[Any]:
-    arguments = (str(folder), estimator, sync, poison)
+def in_processes(folder: Path, estimator: str, kind: str) -> list[Any]:
+    arguments = (str(folder), estimator, kind)
     multiprocessing.spawn(work, arguments, nprocs=len(SHARDS))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(len(SHARDS))]
 
 
 @pytest.mark.parametrize(
-    ("estimator", "sync"), [("ema", False), ("cumulative", False), ("pooled", True), ("exact", False)]
+    ("estimator", "kind"),
+    [("ema", "shared"), ("cumulative", "plain"), ("pooled", "sync"), ("exact", "plain")],
 )
-def test_unequal_shards_give_the_single_process_result(tmp_path: Path, estimator: str, sync: bool) -> None:
+def test_unequal_shards_give_the_single_process_result(tmp_path: Path, estimator: str, kind: str) -> None:
     """Three batches, one and none: all processes end with one process's statistics, to 1e-6."""
     parts = shards()
     in_turn = [part[t] for t in range(3) for part in parts if t < len(part)]
-    alone = network(sync=False)
+    alone = network("plain" if kind == "sync" else kind)
     bnrecal.recalibrate(alone, in_turn, estimator=estimator)
-    for buffers, error, _ in in_processes(tmp_path, estimator, sync):
+    for buffers, error, _ in in_processes(tmp_path, estimator, kind):
         assert error is None
         for name, value in alone.named_buffers():
             assert torch.allclose(buffers[name], value, rtol=1e-6, atol=1e-6), name
 
 
-def test_a_failing_process_is_named_in_all_and_nobody_waits(tmp_path: Path) -> None:
-    """NaN in the second process: each gets the reason, no model is changed."""
-    found = in_processes(tmp_path, "pooled", poison=True)
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("poison", "batch 0: NaN or infinity"), ("broken", "the disk is gone")]
+)
+def test_a_failing_process_is_named_in_all_and_nobody_waits(tmp_path: Path, kind: str, reason: str) -> None:
+    """NaN or a failing disk in the second process: each gets the reason, no model is changed."""
+    found = in_processes(tmp_path, "pooled", kind)
     errors = [error for _, error, _ in found]
-    assert errors[1].startswith("batch 0: NaN or infinity")
+    assert errors[1].startswith(reason)
     assert errors[0] == errors[2] == f"process 1: {errors[1]}"
     assert not any(changed for _, _, changed in found)
