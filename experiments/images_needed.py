@@ -29,7 +29,14 @@ def table(rows: pd.DataFrame, tolerance: float) -> str:
         f"Images needed until eval mAP@0.5 is within {tolerance:g} of `pooled` over all {whole:,} images "
         f"({', '.join(f'{a} {v:.4f}' for a, v in reference.items())}), and stays there, on all three:\n\n"
     )
-    return heading + pd.DataFrame(out).T.loc[order].to_markdown(stralign="right") + "\n"
+    return (
+        heading
+        + pd.DataFrame(out)
+        .T.loc[order]
+        .fillna("not run")
+        .to_markdown(stralign="right", disable_numparse=True)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 In a train-mode pass every layer but the first sees inputs that the layers before it normalised batch
 by batch, so its statistics depend on how the images were split. Here the images are walked again and
 again in evaluation mode, each pass pooling what the layers see under the statistics of the pass
-before. After pass k the first k layers can change no more; the first pass starts from pooled
-train-mode statistics, which are close, so far fewer passes than layers are needed in practice.
+before. After pass k the first k layers can change no more, so it takes about as many passes as there
+are BatchNorms; it ends when a pass changes nothing.
 """
 
 from collections.abc import Callable, Iterable

@@ -102,43 +102,50 @@ def recalibrate(
     wanted, batches = ready[0]
     _, left_alone = find_layers(model)
     device = next((b.device for b in model.buffers()), torch.device("cpu"))
-    counter = _Counter()
     started = now_s(device)
+    counter = _Counter()
     if estimator == "exact":
         final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add)
-        counter.n_samples, counter.n_batches = counter.n_samples // n_passes, counter.n_batches // n_passes
     else:
         rule = make_estimator(estimator, momentum) if isinstance(estimator, str) else estimator
         n_passes = 1
         with Walk(model, rule, forward, reset) as walk:
-
-            def steps() -> None:
-                for n, batch in exactly(batches, n_samples):
-                    walk.step(batch)
-                    counter.add(n)
-                    if counter.n_samples in wanted:
-                        counter.snapshots[counter.n_samples] = walk.statistics()
-                    _check_passed(wanted, counter)
-                _check_taken(wanted, counter)
-
-            final = walked(walk, steps)
+            final = walked(walk, lambda: _step_through(walk, batches, n_samples, wanted, counter))
     final.write_to(model)
-    seconds = now_s(device) - started
-    uncalled = {
-        name: "no batch reached it"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and name not in (*final.layers, *left_alone)
-    }
     return Recalibration(
-        counter.n_samples,
-        counter.n_batches,
+        counter.n_samples // n_passes,
+        counter.n_batches // n_passes,
         n_passes,
-        seconds,
+        now_s(device) - started,
         final.layers,
-        {**left_alone, **uncalled},
+        {**left_alone, **_not_reached(model, final.layers, left_alone)},
         final,
         counter.snapshots,
     )
+
+
+def _step_through(
+    walk: Walk,
+    batches: Iterable[Any],
+    n_samples: int | None,
+    wanted: frozenset[int],
+    counter: "_Counter",
+) -> None:
+    """Walk exactly `n_samples` images, keeping the statistics at the wanted counts."""
+    for n, batch in exactly(batches, n_samples):
+        walk.step(batch)
+        counter.add(n)
+        if counter.n_samples in wanted:
+            counter.snapshots[counter.n_samples] = walk.statistics()
+        _check_passed(wanted, counter)
+    _check_taken(wanted, counter)
+
+
+def _not_reached(model: nn.Module, reached: Iterable[str], left_alone: Iterable[str]) -> dict[str, str]:
+    """The BatchNorms that no batch has called, with that as the reason."""
+    known = {*reached, *left_alone}
+    norms = (name for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return {name: "no batch reached it" for name in norms if name not in known}
 
 
 @contextmanager

@@ -13,25 +13,22 @@ batch is then run again with those layers looked at closely, from then on.
 """
 
 import itertools
-import types
 from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor, distributed, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, call
 from bnrecal.recalibration.estimators import Ema, Estimator, Moments, State
+from bnrecal.recalibration.forwards import forward_of, is_trusted
 from bnrecal.recalibration.layers import Layer, find_layers
 from bnrecal.recalibration.moments import FAR, MANY, moments_into
 from bnrecal.recalibration.scope import Borrowed
 from bnrecal.recalibration.statistics import Statistics
-
-_TORCH_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Walk:
@@ -69,7 +66,7 @@ class Walk:
         self.first_called: str | None = None
         self._close: set[int] = set()  # layers whose moments are taken from their input
         self._far: set[int] = set()  # layers found to need that in this batch
-        self._n_calls: Counter[tuple[int, ...]] = Counter()
+        self._n_calls: dict[tuple[int, ...], int] = {}  # layers taken in together -> how often
         self._scope = Borrowed(model, self.layers)
         self._states: dict[int, State] = {}  # of called layers outside the block
         self._block: tuple[int, ...] = ()  # layers whose states stand side by side in _block_state
@@ -119,6 +116,8 @@ class Walk:
             before = (*before[:2], dict(self._states), self._n_calls.copy())
             if self.record is not None:
                 self.record.pop()
+        if self.first_called is None and self._pending:
+            self.first_called = self.layers[next(iter(self._pending))].name
         self.n_updates += 1
         self.most_calls = max(self.most_calls, self._calls_now)
         return output
@@ -184,7 +183,7 @@ class Walk:
     def _borrow(self, index: int, layer: Layer) -> None:
         """Make the layer report its calls and, in a pass by batch, leave its moments in the vector."""
         mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
-        trusted = _is_trusted(layer.module) and layer.running_var.dtype == self._moments.dtype
+        trusted = is_trusted(layer.module) and layer.running_var.dtype == self._moments.dtype
         if not (self.by_batch and trusted):
             self._close.add(index)
         if not self.by_batch:
@@ -197,7 +196,7 @@ class Walk:
 
     def _watched(self, index: int, layer: Layer, lent: tuple[Tensor, Tensor] | None) -> Callable[..., Any]:
         """The layer's forward, noting the call; its moments come from the kernel or from a close look."""
-        forward = _forward_of(layer.module, lent)
+        forward = forward_of(layer.module, lent)
         pending, close, n_channels = self._pending, self._close, layer.n_channels
         mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
 
@@ -207,9 +206,6 @@ class Walk:
             if count < 2 or index in pending:
                 self._second_thoughts(index, count)
             pending[index] = count
-            self._calls_now += 1
-            if self.first_called is None:
-                self.first_called = layer.name
             if index in close or count > MANY:
                 if lent is None:  # before the layer may change its input in place
                     moments_into(mean, var, x)
@@ -242,6 +238,7 @@ class Walk:
         else:
             parts = [self._moments[:, self._bounds[i] : self._bounds[i + 1]] for i in indices]
             both = torch.cat(parts, 1).to(torch.float64)
+        self._calls_now += len(indices)
         mean, var = both
         # not (a <= 0) finds NaN and infinity too, all in one small step
         if not (mean.square() - FAR**2 * var).max().item() <= 0:
@@ -251,7 +248,7 @@ class Walk:
         if self.record is not None:
             self._keep(indices, moments)
         self._block, self._block_state = indices, self.estimator.update(state, moments)
-        self._n_calls[indices] += 1
+        self._n_calls[indices] = self._n_calls.get(indices, 0) + 1
 
     def _look_at(self, indices: tuple[int, ...]) -> None:
         """Refuse NaN and infinity, naming the first layer called; note layers with far-off means."""
@@ -299,39 +296,3 @@ class Walk:
 
 def _is_double(layer: Layer) -> bool:
     return layer.running_var.dtype == torch.float64
-
-
-def _in_a_group() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _is_trusted(module: _BatchNorm) -> bool:
-    """Whether this type's forward is known to leave the kernel's moments in its buffers."""
-    home = type(module).__module__
-    return type(module) in _TORCH_TYPES or home.startswith("timm.")
-
-
-def _forward_of(module: _BatchNorm, lent: tuple[Tensor, Tensor] | None) -> Callable[..., Any]:
-    """What the module computes, on the lent buffers if there are any.
-
-    For torch's own types that is one kernel; calling it without the bookkeeping around it pays for
-    the walk's own. A SyncBatchNorm runs as if it were alone: merge.py joins the processes.
-    """
-    if lent is not None and type(module) in _TORCH_TYPES and "forward" not in module.__dict__:
-        check: Callable[[Tensor], None] = module._check_input_dim
-        eps, cudnn = module.eps, torch.backends.cudnn.enabled
-
-        def kernel(input: Tensor) -> Tensor:
-            check(input)
-            return torch.batch_norm(input, module.weight, module.bias, *lent, True, 1.0, eps, cudnn)
-
-        return kernel
-    if type(module) is nn.SyncBatchNorm:
-        return types.MethodType(_BatchNorm.forward, module)
-    if isinstance(module, nn.SyncBatchNorm) and _in_a_group():
-        raise BnrecalError(
-            f"a {type(module).__name__} normalises across processes in a way of its own; convert it to "
-            "nn.SyncBatchNorm or a plain BatchNorm before recalibrating in several processes"
-        )
-    forward: Callable[..., Any] = module.forward
-    return forward

@@ -1,0 +1,55 @@
+"""What a BatchNorm computes during a walk, by its type."""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnrecal.errors import BnrecalError
+
+_TORCH_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def _in_a_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def is_trusted(module: _BatchNorm) -> bool:
+    """Whether this type's forward is known to leave the kernel's moments in its buffers."""
+    home = type(module).__module__
+    return type(module) in _TORCH_TYPES or home.startswith("timm.")
+
+
+def forward_of(module: _BatchNorm, lent: tuple[Tensor, Tensor] | None) -> Callable[..., Any]:
+    """What the module computes, on the lent buffers if there are any.
+
+    For torch's own types that is one kernel; calling it without the bookkeeping around it pays for
+    the walk's own. A SyncBatchNorm runs as if it were alone: merge.py joins the processes.
+    """
+    if lent is not None and type(module) in _TORCH_TYPES and "forward" not in module.__dict__:
+        check: Callable[[Tensor], None] = module._check_input_dim
+        mean, var = lent
+        own, eps, cudnn = module._parameters, module.eps, torch.backends.cudnn.enabled
+
+        def kernel(input: Tensor) -> Tensor:
+            check(input)
+            # looked up at each call, since functional_call and its like put others in their place
+            try:
+                weight, bias = own["weight"], own["bias"]
+            except KeyError:
+                weight, bias = module.weight, module.bias
+            return torch.batch_norm(input, weight, bias, mean, var, True, 1.0, eps, cudnn)
+
+        return kernel
+    if type(module) is nn.SyncBatchNorm:
+        return types.MethodType(_BatchNorm.forward, module)
+    if isinstance(module, nn.SyncBatchNorm) and _in_a_group():
+        raise BnrecalError(
+            f"a {type(module).__name__} normalises across processes in a way of its own; convert it to "
+            "nn.SyncBatchNorm or a plain BatchNorm before recalibrating in several processes"
+        )
+    forward: Callable[..., Any] = module.forward
+    return forward
