@@ -10,6 +10,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 import bnrecal
 from tests.recalibration.test_hard_cases import Repeated
 from tests.recalibration.test_recalibrate import deep_net, images
+from tests.recalibration.test_walk import RAGGED
 
 SHARDS = [[4, 4, 3], [5], []]  # batch sizes of three processes, one of them without any image
 
@@ -43,6 +44,8 @@ def work(rank: int, folder: str, estimator: str, kind: str) -> None:
     distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=len(SHARDS))
     model, batches = network(kind), shards()[rank]
     source: Any = batches
+    if kind == "ragged":
+        model, source = nn.BatchNorm2d(1), RAGGED[rank : rank + 1]
     if kind == "poison" and rank == 1:
         batches[0][0] = float("nan")
     if kind == "broken" and rank == 1:
@@ -78,6 +81,14 @@ def test_unequal_shards_give_the_single_process_result(tmp_path: Path, estimator
         assert error is None
         for name, value in alone.named_buffers():
             assert torch.allclose(buffers[name], value, rtol=1e-6, atol=1e-6), name
+
+
+def test_two_workers_with_eight_and_two_images(tmp_path: Path) -> None:
+    """Eight images of 0 here, two of 10 there: all end with mean 2 and (biased) variance 16."""
+    for buffers, error, _ in in_processes(tmp_path, "pooled", "ragged"):
+        assert error is None
+        assert buffers["running_mean"].item() == pytest.approx(2)
+        assert buffers["running_var"].item() * 39 / 40 == pytest.approx(16)
 
 
 @pytest.mark.parametrize(
