@@ -12,6 +12,7 @@ from bnrecal.metrics.map50 import map50
 from bnrecal.networks.embedded import NAMED
 from bnrecal.networks.head import detections
 from bnrecal.plan import cells_of, passes_of
+from bnrecal.recalibration.grouped import GroupedEvaluation
 from bnrecal.study import Cell, make_study
 from bnrecal.tasks.garments import Garments
 
@@ -84,3 +85,13 @@ def test_uncalibrated_networks_find_nothing() -> None:
         model = networks.get().build(arch).module.eval()
         with torch.inference_mode():
             assert task.score_evaluation([(0, detections(model(x)))]) < 0.02
+
+
+def test_networks_that_cannot_be_grouped_give_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way batch by batch, for BatchNorms of unknown types, against the grouped one."""
+    settings = {"arch": ["arch3"], "bs": [8], "samples": [64, 100]}
+    grouped = measured(**settings)
+    monkeypatch.setattr(GroupedEvaluation, "can_serve", staticmethod(lambda model: False))
+    for one, other in zip(grouped, measured(**settings), strict=True):
+        assert other.update == pytest.approx(one.update, abs=1e-4)
+        assert other.eval == one.eval
