@@ -17,7 +17,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, exactly
 from bnrecal.recalibration.estimators import Pooled
 from bnrecal.recalibration.layers import find_layers
-from bnrecal.recalibration.merge import walked
+from bnrecal.recalibration.merge import together, walked
 from bnrecal.recalibration.scope import copies, put_back
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
@@ -45,7 +45,8 @@ def exact_statistics(
     layers, _ = find_layers(model)
     before = copies(layers)
 
-    def one_pass(by_batch: bool) -> tuple[Statistics, Walk]:
+    def one_pass(by_batch: bool) -> tuple[Statistics, int, str]:
+        """Statistics, BatchNorm calls in a batch and the first layer called, alike in all processes."""
         with Walk(model, Pooled(), forward, by_batch=by_batch) as walk:
 
             def steps() -> None:
@@ -53,18 +54,20 @@ def exact_statistics(
                     walk.step(batch)
                     on_batch(n)
 
-            return walked(walk, steps), walk
+            found = walked(walk, steps)
+            facts = together(lambda: (walk.most_calls, walk.first_called))  # an empty shard knows neither
+        return found, max(calls for calls, _ in facts), next(name for _, name in facts if name is not None)
 
     try:
-        known, walk = one_pass(by_batch=True)
-        shared = walk.most_calls > len(known.layers)
+        known, n_calls, _ = one_pass(by_batch=True)
+        shared = n_calls > len(known.layers)
         most_passes = _PASSES_SHARED if shared else len(known.layers) + 2  # by then each layer is final
         used = known
         for n_passes in range(2, most_passes + 1):
             used.write_to(model)
-            known, walk = one_pass(by_batch=False)
+            known, _, first_called = one_pass(by_batch=False)
             change = _changes(used, known)
-            if not shared and change.get(walk.first_called or "", 0.0) > _OTHER_IMAGES:
+            if not shared and change[first_called] > _OTHER_IMAGES:
                 raise BnrecalError("batches: exact reads the images several times and got others each time")
             if max(change.values()) <= TOLERANCE:
                 return known, n_passes

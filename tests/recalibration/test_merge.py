@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
 import bnrecal
-from tests.recalibration.test_hard_cases import Repeated
+from tests.recalibration.test_hard_cases import Repeated, SharedHead
 from tests.recalibration.test_recalibrate import deep_net, images
 from tests.recalibration.test_walk import RAGGED
 
@@ -27,6 +27,8 @@ def network(kind: str) -> nn.Module:
     if kind == "shared":
         torch.manual_seed(0)
         return Repeated(2)
+    if kind == "head":
+        return SharedHead()
     model = deep_net()
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if kind == "sync" else model
 
@@ -69,7 +71,7 @@ def in_processes(folder: Path, estimator: str, kind: str) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("estimator", "kind"),
-    [("ema", "shared"), ("cumulative", "plain"), ("pooled", "sync"), ("exact", "plain")],
+    [("ema", "shared"), ("cumulative", "plain"), ("pooled", "sync"), ("exact", "plain"), ("exact", "head")],
 )
 def test_unequal_shards_give_the_single_process_result(tmp_path: Path, estimator: str, kind: str) -> None:
     """Three batches, one and none: all processes end with one process's statistics, to 1e-6."""
