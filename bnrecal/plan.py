@@ -3,11 +3,17 @@
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from bnrecal import networks, tasks
 from bnrecal.errors import BnrecalError
-from bnrecal.study import Cell, Pass, Study
+from bnrecal.study import Cell, Pass, Study, make_study
+
+
+def complete_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Study:
+    """The study these settings ask for, as far as its task and networks decide what is left open."""
+    return make_study(settings, places)
 
 
 def cells_of(study: Study) -> list[Cell]:
@@ -15,8 +21,8 @@ def cells_of(study: Study) -> list[Cell]:
 
     Raises BnrecalError for an unknown task or architecture and for more samples than the task has.
     """
-    task = tasks.get(study.task)
-    source = networks.get()
+    task = tasks.of(study)
+    source = networks.of(study, task)
     for arch in study.arch:
         source.check(arch)
     if max(study.samples) > task.n_calibration:

@@ -33,12 +33,17 @@ GRIDS = {
 Count = Annotated[int, Field(ge=1)]
 
 
-class Study(BaseModel):
-    """A grid: every architecture x batch size x samples x estimator x momentum, on one task."""
+class Inputs(BaseModel):
+    """Which images and which network: what `tasks.of` and `networks.of` open."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = "garments"
+
+
+class Study(Inputs):
+    """A grid: every architecture x batch size x samples x estimator x momentum, on one task."""
+
     arch: tuple[str, ...] = Field(ARCHS, min_length=1)
     bs: tuple[Count, ...] = Field(GRIDS["garments"][0], min_length=1)
     samples: tuple[Count, ...] = Field(GRIDS["garments"][1], min_length=1)

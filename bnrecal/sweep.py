@@ -3,9 +3,10 @@
 The sweep alone writes to the store; executors only give outcomes back.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from bnrecal import tasks
 from bnrecal.executors.inline import OnImages, Outcome, run_inline
 from bnrecal.plan import cells_of, passes_of
 from bnrecal.store import SCHEMA_VERSION, Row, Store, finite_or_none
@@ -19,6 +20,8 @@ START_S = 4.0  # importing torch, loading weights
 class Plan:
     """What a sweep would do: all cells of the study, and the passes that are still to be walked."""
 
+    study: Study
+    n_evaluation: int  # images each cell is evaluated on
     cells: tuple[Cell, ...]
     passes: tuple[Pass, ...]
 
@@ -37,7 +40,7 @@ def plan(study: Study, store: Store, limit: int | None = None) -> Plan:
     cells = cells_of(study)
     done = store.done_keys()
     left = [cell for cell in cells if cell.key not in done][:limit]
-    return Plan(tuple(cells), tuple(passes_of(left)))
+    return Plan(study, tasks.of(study).n_evaluation, tuple(cells), tuple(passes_of(left)))
 
 
 def estimated_s(plan: Plan, store: Store) -> float:
@@ -49,9 +52,9 @@ def estimated_s(plan: Plan, store: Store) -> float:
     return START_S + per_image * plan.n_images
 
 
-def sweep(passes: Sequence[Pass], store: Store, device: str, on_images: OnImages) -> Iterator[Row]:
-    """Run the passes; each yielded row is already on disk."""
-    for outcome in run_inline(passes, device, on_images):
+def sweep(plan: Plan, store: Store, device: str, on_images: OnImages) -> Iterator[Row]:
+    """Run the plan's passes; each yielded row is already on disk."""
+    for outcome in run_inline(plan.study, plan.passes, device, on_images):
         row = row_of(outcome)
         store.append(row)
         yield row

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bnrecal.errors import BnrecalError
-from bnrecal.study import Cell, Pass
+from bnrecal.study import Cell, Inputs, Pass
 
 OnImages = Callable[[Pass, int], None]
 
@@ -22,19 +22,20 @@ class Outcome:
     error: str | None = None
 
 
-def run_inline(passes: Sequence[Pass], device: str, on_images: OnImages) -> Iterator[Outcome]:
+def run_inline(inputs: Inputs, passes: Sequence[Pass], device: str, on_images: OnImages) -> Iterator[Outcome]:
     """Yield an `Outcome` for every cell; a failing pass gives failed cells and the next goes on."""
     from bnrecal import networks, tasks
     from bnrecal.device import choose_device
     from bnrecal.measure import measure
 
     chosen = choose_device(device)
+    task = tasks.of(inputs)
+    source = networks.of(inputs, task)
     for todo in passes:
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        task = tasks.get(todo.first.task)
         left = list(todo.cells)
         try:
-            network = networks.get().build(todo.first.arch)
+            network = source.build(todo.first.arch)
 
             def done(n: int, todo: Pass = todo) -> None:
                 on_images(todo, n)
