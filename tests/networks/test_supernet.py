@@ -9,7 +9,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.networks import embedded
 from bnrecal.networks.embedded import NAMED, parse_arch
 from bnrecal.networks.operations import OPERATIONS
-from bnrecal.networks.supernet import N_BLOCKS, OUTPUTS, Supernet
+from bnrecal.networks.supernet import N_BLOCKS, N_CLASSES, N_DISTANCES, Supernet
 
 
 def test_names_and_network_agree() -> None:
@@ -41,7 +41,7 @@ def test_a_subnet_holds_its_own_path_and_shares_its_weights(choices: tuple[int, 
         assert isinstance(block, nn.ModuleList)
         for k, candidate in enumerate(block):
             assert all((id(p) in own) == (k == choice) for p in candidate.parameters())
-    assert subnet(torch.zeros(2, 1, 64, 64)).shape == (2, OUTPUTS, 8, 8)
+    assert subnet(torch.zeros(2, 1, 64, 64)).shape == (2, N_DISTANCES + N_CLASSES, 8, 8)
 
 
 def test_shipped_weights_never_kept_statistics() -> None:
