@@ -24,8 +24,13 @@ def comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tupl
 
 def _into_environment(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """Settings of the cache reach every process that decodes images by the environment."""
-    if value is not None:
-        os.environ[f"BNRECAL_{str(parameter.name).upper()}"] = value
+    if value is None:
+        return
+    os.environ[f"BNRECAL_{str(parameter.name).upper()}"] = value
+    if parameter.name == "cache_limit":
+        from bnrecal.data.image_cache import cache_limit_bytes
+
+        cache_limit_bytes()  # refuse what is no number before anything is done
 
 
 INPUTS = (

@@ -19,11 +19,11 @@ import os
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class ImageCache:
     source: ImageSource
     preprocessing: Preprocessing
     streams: bool = False  # whether the cache has no room for the images: they are decoded at each reading
-    _held: IO[bytes] | None = field(default=None, repr=False)
+    _held: int | None = field(default=None, repr=False)
     _rows: NDArray[np.void] | None = field(default=None, repr=False)
     _digests: NDArray[np.void] | None = field(default=None, repr=False)
 
@@ -272,7 +272,8 @@ class ImageCache:
         """Keep other processes from removing the set while this one reads it."""
         if self._held is None and self.folder.is_dir():
             with contextlib.suppress(OSError):
-                self._held = open(self.folder / "held", "ab")  # noqa: SIM115
+                self._held = os.open(self.folder / "held", os.O_RDWR | os.O_CREAT, 0o666)
+                weakref.finalize(self, os.close, self._held)
                 fcntl.flock(self._held, fcntl.LOCK_SH)
 
     def _make_room(self, n_images: int) -> bool:
@@ -297,7 +298,8 @@ class ImageCache:
         with open(self.folder / name, "ab"), open(self.folder / name, "r+b") as file:
             if os.fstat(file.fileno()).st_size != records.nbytes:
                 os.ftruncate(file.fileno(), records.nbytes)
-            for run in np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1):
+            runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
+            for run in runs if len(positions) else ():
                 first = int(run[0])
                 _write_all(
                     file.fileno(), records[first : int(run[-1]) + 1].tobytes(), first * records.itemsize

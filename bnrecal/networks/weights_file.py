@@ -5,6 +5,7 @@ refused.
 """
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def _read(path: Path) -> Any:
         from safetensors.torch import load_file
 
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickle protocols; what matters is refused below
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _unwrapped(found: Any, path: Path) -> State:

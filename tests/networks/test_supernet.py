@@ -46,7 +46,7 @@ def test_a_subnet_holds_its_own_path_and_shares_its_weights(choices: tuple[int, 
 
 def test_shipped_weights_never_kept_statistics() -> None:
     """Every BatchNorm of every named architecture holds mean 0 and variance 1; the file is small."""
-    assert len(embedded._weights()) <= 4_000_000
+    assert len(embedded._shipped_weights()) <= 4_000_000
     for arch in NAMED:
         for module in networks.get().build(arch).module.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -59,10 +59,10 @@ def test_shipped_weights_never_kept_statistics() -> None:
 def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file whose digest is another one is named together with the remedy."""
     monkeypatch.setattr(embedded, "WEIGHTS_SHA256", hashlib.sha256(b"other").hexdigest())
-    embedded._weights.cache_clear()
+    embedded._shipped_weights.cache_clear()
     with pytest.raises(BnrecalError, match=r"garments_supernet.safetensors: damaged.*install"):
         networks.get().check("arch1")
-    embedded._weights.cache_clear()
+    embedded._shipped_weights.cache_clear()
 
 
 @pytest.mark.parametrize("arch", ["", "arch4", "0-0-0", "0-0-0-0-0-0-0-4", "0-0-0-0-0-0-0-0-0", "a-b"])
