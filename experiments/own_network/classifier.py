@@ -1,6 +1,6 @@
 """A plain classifier of one's own: what `--model classifier:network` calls, and how it was trained.
 
-python experiments/own_network/classifier.py [FOLDER]     trains on FOLDER/train, writes classifier.safetensors
+python classifier.py [FOLDER]     trains on FOLDER/train, writes classifier.safetensors
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A supernet of one's own: every layer takes the first channels of a shared weight (slimmable networks,
 Yu et al., ICLR 2019). What `--model slimmable:supernet` calls, and how it was trained.
 
-python experiments/own_network/slimmable.py [FOLDER]      trains on FOLDER/train, writes slimmable.safetensors
+python slimmable.py [FOLDER]      trains on FOLDER/train, writes slimmable.safetensors
 
 An architecture is the width of its three layers in eighths, such as "8-4-2".
 """
@@ -23,7 +23,6 @@ class Slimmable(nn.Module):
     """The shared weights. `archs` and `build` are all that bnrecal asks for; `sample` serves random:K."""
 
     archs = ("8-8-8", "4-4-4", "2-2-2")
-    preprocessing = {"image_size": (28, 28), "channels": 1, "mean": (0.449,), "std": (0.226,)}
 
     def __init__(self, n_classes: int = 10) -> None:
         super().__init__()
@@ -81,7 +80,8 @@ def supernet(n_classes: int) -> nn.Module:
     return Slimmable(n_classes)
 
 
-supernet.preprocessing = Slimmable.preprocessing  # for --preprocess model
+# for --preprocess model
+supernet.preprocessing = {"image_size": (28, 28), "channels": 1, "mean": (0.449,), "std": (0.226,)}
 
 
 def main() -> None:
