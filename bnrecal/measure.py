@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bnrecal.device import now_s
-from bnrecal.errors import BnrecalError
+from bnrecal.errors import NotANumberError
 from bnrecal.networks.network import Network
 from bnrecal.recalibration.batches import call
 from bnrecal.recalibration.estimators import make_estimator
@@ -179,7 +179,6 @@ class _Bench:
 
     @torch.inference_mode()
     def _evaluate(self, final: Statistics) -> float:
-        _check_finite(final)
         final.write_to(self.model_to_evaluate)
         model = folded(self.model_to_evaluate)
         parts: Parts = []
@@ -188,7 +187,7 @@ class _Bench:
             images = self.to_input(self.task.evaluation_images(start, min(start + READ_AHEAD, n)))
 
             def forward(at_once: int, images: Tensor = images) -> Tensor:
-                return torch.cat([model(x) for x in torch.split(images, at_once)])
+                return _a_number(torch.cat([model(x) for x in torch.split(images, at_once)]))
 
             parts.append((start, self.predict(self._as_memory_allows(forward))))
         return self.task.score_evaluation(parts)
@@ -232,21 +231,17 @@ def _grouped(
         yield group
 
 
-def _check_finite(final: Statistics) -> None:
-    """A network that diverged scores 0 and would pass for a bad one: say it, and name the layer."""
-    if bool((final.mean.isfinite() & final.var.isfinite()).all()):
-        return
-    for name, (mean, var) in final.by_name().items():
-        if not bool((mean.isfinite() & var.isfinite()).all()):
-            raise NotANumberError(f"{name}: the running statistics are not finite numbers")
+def _a_number(output: Tensor) -> Tensor:
+    """The output itself; a network that gives NaN would score 0 and pass for a bad one."""
+    if bool(output.isnan().any()):
+        raise NotANumberError("the network's output for evaluation images is not a number (NaN)")
+    return output
 
 
-class NotANumberError(BnrecalError):
-    """The network or its weights gave NaN or infinity."""
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the host or the GPU had no memory left."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host or the GPU had no memory left, said by `error` or by what caused it."""
     # torch's allocator for the host has no exception of its own
     host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return host or isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if host or isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)

@@ -8,8 +8,10 @@ import click
 
 from bnrecal.cli.messages import complain
 from bnrecal.cli.report import report
+from bnrecal.cli.show import show
 from bnrecal.cli.sweep import sweep
 from bnrecal.cli.train import train
+from bnrecal.cli.verify import verify
 from bnrecal.errors import BnrecalError
 from bnrecal.interrupts import Stopped, heeded
 
@@ -47,5 +49,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, report, train):
+for command in (sweep, report, show, verify, train):
     cli.add_command(command)

@@ -4,6 +4,7 @@ A process that dies loses its pass to another; the second time the pass is recor
 """
 
 import multiprocessing
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from bnrecal.study import Cell, Pass
 ATTEMPTS = 2  # processes a pass may take down before it is recorded as failed
 OVERTIME_S = 3.0  # a pass that does not end itself in time is ended from outside after so much more
 STOP_S = 2.0
+WAIT_POLICY = "OMP_WAIT_POLICY"  # read by a process once, when it loads torch
 
 
 @dataclass
@@ -47,6 +49,10 @@ class Local:
         self.again: deque[tuple[Pass, int]] = deque()
 
     def __enter__(self) -> Self:
+        # Threads that wait by spinning keep the other processes' threads from their processors: with two
+        # processes of two threads on two processors everything took up to 100 times as long.
+        self.wait_policy = os.environ.get(WAIT_POLICY)
+        os.environ.setdefault(WAIT_POLICY, "PASSIVE")
         return self
 
     def __exit__(
@@ -58,6 +64,8 @@ class Local:
         for worker in self.workers:
             worker.process.join(STOP_S)
         self.workers.clear()
+        if self.wait_policy is None:
+            os.environ.pop(WAIT_POLICY, None)
 
     def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
         while True:

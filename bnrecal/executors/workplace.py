@@ -2,16 +2,17 @@
 
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
 from bnrecal import networks, tasks
 from bnrecal.device import choose_device
 from bnrecal.environment import describe_environment
-from bnrecal.errors import BnrecalError
+from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.executors.deadline import Deadline, TimedOut
 from bnrecal.executors.executor import Job, Outcome, utc_now
-from bnrecal.measure import Measured, NotANumberError, is_out_of_memory, measure
+from bnrecal.measure import Measured, is_out_of_memory, measure
 from bnrecal.study import Cell, Pass
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
@@ -42,13 +43,12 @@ class Workplace:
             failure, reason = "timed out", f"the pass took longer than {self.timeout_s:g} s (--timeout)"
         except NotANumberError as error:
             failure, reason = "not a number", str(error)
-        except BnrecalError as error:
-            failure, reason = "error", str(error)
         except Exception as error:
-            if is_out_of_memory(error):
-                failure, reason = "out of memory", _first_line(error)
-            else:  # a bug or a broken network: keep the row, name the place
-                failure, reason = "error", traceback.format_exc(limit=-1).strip()
+            failure = "out of memory" if is_out_of_memory(error) else "error"
+            # else a bug or a broken network: name the place
+            reason = (
+                str(error) if isinstance(error, BnrecalError) else f"{_first_line(error)} ({_place(error)})"
+            )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         for cell in left:
@@ -113,3 +113,9 @@ class Workplace:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """File, line and function that raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name} line {last.lineno}, in {last.name}"
