@@ -98,7 +98,7 @@ def _read_slowly(line: bytes, place: str) -> Row:
     except ValueError:
         raise BnrecalError(f"{place}: damaged, not a JSON object; mend or remove this line") from None
     version = row.get("schema_version") if isinstance(row, dict) else None
-    while version in MIGRATIONS and isinstance(version, int):
+    while isinstance(version, int) and version in MIGRATIONS:
         row = {**MIGRATIONS[version](row), "schema_version": version + 1}
         version += 1
     if version != SCHEMA_VERSION or isinstance(version, bool):

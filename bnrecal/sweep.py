@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from bnrecal import tasks
+from bnrecal import networks, tasks
 from bnrecal.choice import Choice
 from bnrecal.claims import Claims
 from bnrecal.executors.executor import Executor, OnImages, Outcome
 from bnrecal.plan import cells_of, passes_of
 from bnrecal.store import SCHEMA_VERSION, Row, Store, finite_or_none
 from bnrecal.study import Cell, Inputs, Pass, Study
+from bnrecal.tasks.task import OnDecoded
 
 SECONDS_PER_IMAGE = 0.0012  # a calibration image with all that follows, on two CPU cores
 START_S = 4.0  # importing torch, loading weights
@@ -28,6 +29,7 @@ class Plan:
 
     study: Study
     n_evaluation: int  # images each cell is evaluated on
+    notes: tuple[str, ...]  # what the user should know before
     cells: tuple[Cell, ...]
     passes: tuple[Pass, ...]
     n_rows: dict[str, int] = field(default_factory=dict)  # of each cell to do, when this was planned
@@ -49,7 +51,9 @@ def plan(study: Study, store: Store, choice: Choice | None = None) -> Plan:
     done = {key for key, status in seen.status.items() if status == "done"}
     left = (choice or Choice()).among(cells, done, seen.status.keys() - done)
     n_rows = {cell.key: seen.n_rows.get(cell.key, 0) for cell in left}
-    return Plan(study, tasks.of(study).n_evaluation, tuple(cells), tuple(passes_of(left)), n_rows)
+    task = tasks.of(study)
+    notes = tuple(note for note in (task.note, networks.of(study, task).note) if note)
+    return Plan(study, task.n_evaluation, notes, tuple(cells), tuple(passes_of(left)), n_rows)
 
 
 def estimated_s(plan: Plan, store: Store) -> float:
@@ -57,6 +61,14 @@ def estimated_s(plan: Plan, store: Store) -> float:
     seen = store.seen()
     per_image = seen.done_s / seen.done_samples if seen.done_samples else SECONDS_PER_IMAGE
     return START_S + per_image * plan.n_images
+
+
+def prepare(plan: Plan, on_decoded: OnDecoded) -> int:
+    """Decode what the plan reads and the cache does not hold; returns how many images that was."""
+    task = tasks.of(plan.study)
+    seeds = {todo.first.seed for todo in plan.passes}
+    most = max(todo.n_samples for todo in plan.passes)
+    return sum(task.prepare(task.order(seed)[:most], on_decoded) for seed in sorted(seeds))
 
 
 def sweep(

@@ -54,7 +54,12 @@ def command_of(row: Row, folder: Path) -> list[str]:
         words += ["--study", str(kept)]
     else:
         for name in Inputs.model_fields:
-            if (value := inputs_of(row).get(name)) is not None:
+            value = inputs_of(row).get(name)
+            if value is True:
+                words.append(_flag(name))
+            elif name == "image_size" and isinstance(value, list):
+                words += [_flag(name), "x".join(map(str, value))]
+            elif value is not None and value is not False:
                 words += [_flag(name), _text(value)]
     for name, value in grid_of(row).items():
         words += [_flag(name), _text(value)]

@@ -1,6 +1,7 @@
 """`bnrecal sweep`."""
 
 import shlex
+import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
@@ -58,6 +59,8 @@ def sweep(
     store = Store(out)
     executor = running.open(chosen)
     plan = room.plan(chosen, store, choice)
+    for note in plan.notes:
+        click.echo(f"note: {note}", err=True)
     if dry_run:
         _show_plan(plan, store)
         return 0
@@ -70,6 +73,8 @@ def sweep(
     n_kept = len(plan.cells) - len(plan.todo)
     kept = f", {n_kept} kept from before" if n_kept else ""
     click.echo(f"{len(plan.todo)} cells in {len(plan.passes)} passes{kept}; study: {resolved}", err=True)
+    if running.name != "ray":  # nodes decode for themselves
+        _decode(plan)
     failures = _run(plan, store, executor, resolved, 1 if fail_fast else max_failures)
     return _summary(plan, store, choice, failures)
 
@@ -87,6 +92,19 @@ def _show_plan(plan: Any, store: Any) -> None:
         f"{plan.n_images:,} images to calibrate with, {n_evaluated:,} to evaluate; "
         f"about {estimated_s(plan, store):.0f} s"
     )
+
+
+def _decode(plan: Any) -> None:
+    """Decode what the cache does not hold yet, before any time is taken."""
+    from bnrecal import sweep as room
+
+    started = time.perf_counter()
+    n_decoded = room.prepare(plan, lambda _: None)
+    if n_decoded:
+        seconds = time.perf_counter() - started
+        click.echo(
+            f"decoded {n_decoded:,} images in {seconds:.1f} s, {n_decoded / seconds:,.0f} a second", err=True
+        )
 
 
 def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int | None) -> Counter[str]:
