@@ -11,7 +11,9 @@ from bnrecal.study import Inputs, Study, make_study
 
 def row_of_key(rows: Sequence[Row], prefix: str) -> Row:
     """The row whose key starts with `prefix`; raises BnrecalError for none and for several."""
-    found = [row for row in rows if row["key"].startswith(prefix)]
+    found = [row for row in rows if row["key"] == prefix] or [
+        row for row in rows if row["key"].startswith(prefix)
+    ]
     if len(found) == 1:
         return found[0]
     if not found:

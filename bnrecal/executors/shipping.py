@@ -17,6 +17,9 @@ from bnrecal.data.scene_store import cache_folder
 from bnrecal.errors import BnrecalError
 from bnrecal.study import Inputs
 
+PATHS = ("weights", "calibration", "evaluation", "images", "data", "order")  # settings that may name files
+MODULES = ("model", "transforms")  # settings that may be "module:name"
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -35,14 +38,13 @@ def pack(inputs: Inputs) -> Bundle:
     buffer = io.BytesIO()
     paths = {}
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name in type(inputs).model_fields:
+        for name in PATHS:
             value = getattr(inputs, name)
-            if not isinstance(value, str | Path):
-                continue
-            if (named := Path(value)).exists():
-                paths[name] = f"settings/{name}/{named.resolve().name}"
-                archive.add(named.resolve(), paths[name], filter=_anonymous)
-            elif module := _own_module(str(value)):
+            if value is not None and (named := Path(value).resolve()).exists():
+                paths[name] = f"settings/{name}/{named.name}"
+                archive.add(named, paths[name], filter=_anonymous)
+        for name in MODULES:
+            if module := _own_module(getattr(inputs, name)):
                 archive.add(module, str(module), filter=_anonymous)
     return Bundle(buffer.getvalue(), paths)
 
@@ -70,10 +72,11 @@ def unpack(bundle: Bundle, inputs: Inputs) -> Inputs:
     return inputs.model_copy(update={name: str(folder / path) for name, path in bundle.paths.items()})
 
 
-def _own_module(value: str) -> Path | None:
+def _own_module(value: str | None) -> Path | None:
     """The file or package in the working folder behind "package.module:name", relative to it."""
-    top = value.partition(":")[0].partition(".")[0]
-    if ":" not in value or not top.isidentifier():
+    top, colon, _ = (value or "").partition(":")
+    top = top.partition(".")[0]
+    if not colon or not top.isidentifier():
         return None
     return next((path for path in (Path(top), Path(f"{top}.py")) if path.exists()), None)
 
