@@ -116,7 +116,8 @@ class Store:
         text = "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
         path = self.folder / f"study-{hashlib.sha256(text.encode()).hexdigest()[:8]}.toml"
         try:
-            _write_whole(path, text.encode())
+            if not path.exists() or path.read_bytes() != text.encode():
+                _write_whole(path, text.encode())
         except OSError as error:
             raise BnrecalError(f"--out: cannot write to {self.folder}: {error.strerror}") from None
         return path
