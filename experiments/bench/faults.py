@@ -81,7 +81,7 @@ def fuzzing(folder: Path, options: argparse.Namespace) -> bool:
         os.chdir(work)
         path, commands = prepare(target, work)
         started = time.monotonic()
-        with watching(folder) as watch:
+        with watching(folder, Path(os.environ["BNRECAL_CACHE_DIR"])) as watch:
             try:
                 codes = fuzz(path, commands, n, options.seed)
                 text = ", ".join(f"{count} with exit code {code}" for code, count in sorted(codes.items()))
