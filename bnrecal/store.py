@@ -169,9 +169,10 @@ class Store:
         return text[: text.rfind(b"\n") + 1]
 
     def _parsed(self, text: bytes, lines_before: int) -> Iterator[Row]:
+        path = str(self.path)
         for n, line in enumerate(text.split(b"\n"), lines_before + 1):
             if line:
-                yield parse_row(line, f"{self.path} line {n}")
+                yield parse_row(line, f"{path} line {n}")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
