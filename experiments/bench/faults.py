@@ -8,6 +8,7 @@ are made many here. Mounting a small disk needs root, setting a clock back `fake
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -159,7 +160,9 @@ def main() -> int:
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, comma list")
-    parser.add_argument("--grid", nargs="*", default=(), help="options that make the published grid smaller")
+    parser.add_argument(
+        "--grid", type=shlex.split, default=(), help="makes the grid smaller: --grid='--bs 64'"
+    )
     options = parser.parse_args()
     met = True
     with tempfile.TemporaryDirectory() as folder:
