@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: sweep test bench format clean
+.PHONY: sweep test bench faults format clean
 
 sweep: $(READY)
 	$(BIN)/bnrecal sweep
@@ -21,6 +21,10 @@ bench: $(READY)
 	$(BIN)/python -W ignore experiments/bench/recalibrate.py
 	$(BIN)/python -W ignore experiments/bench/grid.py
 	$(BIN)/python experiments/bench/memory.py
+
+# kills, full disks, lost nodes, hostile files, in number; about half an hour on two cores
+faults: $(READY)
+	$(BIN)/python -W ignore experiments/bench/faults.py
 
 format: $(READY)
 	$(BIN)/ruff format .

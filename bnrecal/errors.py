@@ -15,6 +15,10 @@ class BnrecalError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class NotANumberError(BnrecalError):
+    """The network gave NaN or infinity: its weights or its images are at fault, or its precision."""
+
+
 def unknown_choice(kind: str, value: object, valid: Iterable[str], place: str = "") -> BnrecalError:
     """The error for a name that is not in a table, listing the names that are."""
     where = f"{place}: " if place else ""

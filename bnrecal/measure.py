@@ -8,11 +8,14 @@ In one walk over the images, and at each sample count of the pass:
 
 The update pass runs at the cell's own batch size and is timed alone. Predictions for the update
 metric are made for several batches at once (see recalibration/grouped.py), which changes no figure.
+
+Where memory runs out in an evaluation forward, fewer images are taken at a time and the row says how
+many. The batches of the update pass are the experiment and are never made smaller.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +23,7 @@ import torch
 from torch import Tensor
 
 from bnrecal.device import now_s
-from bnrecal.errors import BnrecalError
+from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.networks.network import Network
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.exact import exact_statistics
@@ -50,11 +53,12 @@ class Measured:
     update_s: float
     eval_s: float
     total_s: float
+    evaluation_batch: int  # images in one evaluation forward
 
 
 def measure(
     todo: Pass, task: Task, network: Network, device: torch.device, on_images: OnImages
-) -> Iterator[Measured]:
+) -> Generator[Measured, None, None]:
     """Yield one `Measured` per cell of the pass, as soon as it is known."""
     started = now_s(device)
     ids = task.order(todo.first.seed)[: todo.n_samples]
@@ -96,6 +100,7 @@ class _Bench:
         self.model_to_evaluate = copy.deepcopy(self.module).eval()
         self.parts: Parts = []
         self.read_s = self.recal_s = self.predict_s = 0.0
+        self.evaluation_batch = FORWARD_IMAGES
 
     def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int) -> None:
         """Take the images `ids`, which stand at `start` in the order, into statistics and predictions."""
@@ -107,8 +112,9 @@ class _Bench:
             walk.step(batch)
             after.append((batch, walk.statistics()))
         t2 = now_s(self.device)
-        outputs = [self._output_under(group) for group in _grouped(after)]
-        self.parts.append((start, self.predict(_joined(outputs))))
+        self.parts.append(
+            (start, self.predict(self._as_memory_allows(lambda n: self._outputs_after(after, n))))
+        )
         t3 = now_s(self.device)
         self.read_s += t1 - t0
         self.recal_s += t2 - t1
@@ -123,7 +129,9 @@ class _Bench:
         t2 = now_s(self.device)
         update_s, eval_s = self.predict_s + t1 - t0, t2 - t1
         total_s = setup_s + self.read_s + self.recal_s + update_s + eval_s
-        return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s)
+        return Measured(
+            cell, update, evaluated, self.recal_s, update_s, eval_s, total_s, self.evaluation_batch
+        )
 
     def settle_exactly(self, cell: Cell, ids: Int64s, setup_s: float, on_images: OnImages) -> Measured:
         """Walk the images as often as `exact` needs, reading them anew each time; then evaluate."""
@@ -135,7 +143,27 @@ class _Bench:
         evaluated = self._evaluate(final)
         eval_s = now_s(self.device) - t1
         recal_s = t1 - t0 - batches.read_s
-        return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s)
+        return Measured(
+            cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s, self.evaluation_batch
+        )
+
+    def _as_memory_allows(self, forward: Callable[[int], Any]) -> Any:
+        """forward(images at a time), with fewer and fewer images while memory runs out."""
+        while True:
+            try:
+                return forward(self.evaluation_batch)
+            except Exception as error:
+                if not is_out_of_memory(error) or self.evaluation_batch == 1:
+                    raise
+            self.evaluation_batch //= 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _outputs_after(self, after: list[tuple[Tensor, Statistics]], at_once: int) -> Any:
+        """Each batch's outputs under the statistics right after it."""
+        if at_once < FORWARD_IMAGES:  # memory ran out: a batch may be too large by itself
+            after = [(part, final) for batch, final in after for part in torch.split(batch, at_once)]
+        return _joined([self._output_under(group) for group in _grouped(after, at_once)])
 
     @torch.inference_mode()
     def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Any:
@@ -159,9 +187,12 @@ class _Bench:
         parts: Parts = []
         n = self.task.n_evaluation
         for start in range(0, n, self.read_ahead):
-            images = self.task.evaluation_images(start, min(start + self.read_ahead, n))
-            outputs = [self.forward(model, x) for x in torch.split(self.to_input(images), FORWARD_IMAGES)]
-            parts.append((start, self.predict(_joined(outputs))))
+            images = self.to_input(self.task.evaluation_images(start, min(start + self.read_ahead, n)))
+
+            def forward(at_once: int, images: Tensor = images) -> Any:
+                return _joined([self.forward(model, x) for x in torch.split(images, at_once)])
+
+            parts.append((start, self.predict(_a_number(self._as_memory_allows(forward)))))
         return self.task.score_evaluation(parts)
 
     def to_input(self, images: Any) -> Tensor:
@@ -204,13 +235,34 @@ def _joined(outputs: Sequence[Any]) -> Any:
     )
 
 
-def _grouped(after: list[tuple[Tensor, Statistics]]) -> Iterator[list[tuple[Tensor, Statistics]]]:
-    """Consecutive batches together up to about FORWARD_IMAGES images, at least one batch."""
+def _grouped(
+    after: list[tuple[Tensor, Statistics]], at_once: int
+) -> Iterator[list[tuple[Tensor, Statistics]]]:
+    """Consecutive batches together up to `at_once` images, at least one batch."""
     group: list[tuple[Tensor, Statistics]] = []
     for item in after:
-        if group and sum(len(batch) for batch, _ in group) + len(item[0]) > FORWARD_IMAGES:
+        if group and sum(len(batch) for batch, _ in group) + len(item[0]) > at_once:
             yield group
             group = []
         group.append(item)
     if group:
         yield group
+
+
+def _a_number(output: Any) -> Any:
+    """The output itself; a network that gives NaN would score 0 and pass for a bad one."""
+    tensors = [
+        part for part in (output if isinstance(output, list) else [output]) if isinstance(part, Tensor)
+    ]
+    if any(bool(part.isnan().any()) for part in tensors):
+        raise NotANumberError("the network's output for evaluation images is not a number (NaN)")
+    return output
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host or the GPU had no memory left, said by `error` or by what caused it."""
+    # torch's allocator for the host has no exception of its own
+    host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if host or isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)

@@ -7,80 +7,68 @@ which the next writer sets aside; damage anywhere else is an error that names th
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from bnrecal.claims import Claims
 from bnrecal.errors import BnrecalError
+from bnrecal.interrupts import shielded
+from bnrecal.row import COLUMNS, SCHEMA_VERSION, Row, finite_or_none, line_of, parse_row
 from bnrecal.study import Study
 
-SCHEMA_VERSION = 1
+__all__ = ["COLUMNS", "ROWS_FILE", "SCHEMA_VERSION", "Row", "Store", "finite_or_none"]
+
 ROWS_FILE = "rows.jsonl"
 LOCK_TIMEOUT_S = 30.0
 
-Row = dict[str, Any]
 
-# The columns every row has, in the order tables and files show them. Readers keep unknown ones.
-# `update` is null for estimator "exact", which has no pass in which images come after one another.
-# Times in seconds: recal_s the update pass alone up to this sample count, images decoded, device
-# synchronised; update_s the extra forwards and scoring for `update`; eval_s evaluation and scoring;
-# total_s what this cell alone would have cost.
-COLUMNS = (
-    "schema_version",
-    "key",
-    "status",
-    "task",
-    "data_digest",
-    "order_digest",
-    "arch",
-    "weights_digest",
-    "batch_size",
-    "n_samples",
-    "n_updates",
-    "estimator",
-    "momentum",
-    "seed",
-    "metric",
-    "update",
-    "eval",
-    "recal_s",
-    "update_s",
-    "eval_s",
-    "total_s",
-    "device",
-    "started_at",
-    "error",
-    "environment",
-)
+@dataclass
+class _Seen:
+    """What the file held when it was last read on: enough to decide what is left to do."""
+
+    file: tuple[int, int] | None = None  # device and inode: another one after rows were set aside
+    size: int = 0  # bytes read, up to a line end
+    n_lines: int = 0
+    status: dict[str, str] = field(default_factory=dict)  # of each key: done once done, else the last
+    n_rows: dict[str, int] = field(default_factory=dict)  # rows of each key
+    done_s: float = 0.0  # time the done rows took
+    done_samples: int = 0  # calibration images of the done rows
+
+    def add(self, row: Row) -> None:
+        key = row["key"]
+        if self.status.get(key) != "done":
+            self.status[key] = row["status"]
+        self.n_rows[key] = self.n_rows.get(key, 0) + 1
+        if row["status"] == "done":
+            self.done_s += row["total_s"]
+            self.done_samples += row["n_samples"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Store:
     """The rows of one output folder."""
 
     folder: Path
+    _seen: _Seen = field(default_factory=_Seen, init=False, repr=False, compare=False)
 
     @property
     def path(self) -> Path:
         return self.folder / ROWS_FILE
+
+    def claims(self) -> Claims:
+        """The cells one sweep takes from others that work on the same folder."""
+        return Claims(self.folder / "claims")
 
     def rows(self) -> list[Row]:
         """All rows, oldest first, without an unfinished last line.
 
         Raises BnrecalError, naming file and line, for damage elsewhere or rows of another schema.
         """
-        try:
-            text = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise BnrecalError(f"--out: {self.path} cannot be read: {error.strerror}") from None
-        whole, _, _ = text.rpartition(b"\n")
-        return [_parse(line, f"{self.path} line {n}") for n, line in enumerate(whole.split(b"\n"), 1) if line]
+        return list(self._parsed(self._bytes_from(0), 0))
 
     def latest(self) -> list[Row]:
         """One row per key, in the order keys first appeared: the done one if there is one, else the last."""
@@ -90,40 +78,101 @@ class Store:
                 by_key[row["key"]] = row
         return list(by_key.values())
 
+    def seen(self) -> _Seen:
+        """What the file holds now; reads only what was written since the last call."""
+        seen = self._seen
+        try:
+            now = self.path.stat()
+        except FileNotFoundError:
+            self._seen = _Seen()
+            return self._seen
+        except OSError as error:
+            raise BnrecalError(f"--out: {self.path} cannot be read: {error.strerror}") from None
+        if seen.file != (now.st_dev, now.st_ino) or now.st_size < seen.size:
+            seen = self._seen = _Seen(file=(now.st_dev, now.st_ino))
+        if now.st_size > seen.size:
+            text = self._bytes_from(seen.size)
+            for row in self._parsed(text, seen.n_lines):
+                seen.add(row)
+            seen.n_lines += text.count(b"\n")
+            seen.size += len(text)
+        return seen
+
     def done_keys(self) -> set[str]:
-        return {row["key"] for row in self.rows() if row["status"] == "done"}
+        return {key for key, status in self.seen().status.items() if status == "done"}
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written, so that no work is done in vain."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked(), self.path.open("ab"):
-                pass
+                _sync_folder(self.folder)
         except OSError as error:
             raise BnrecalError(f"--out: cannot write to {self.folder}: {error.strerror}") from None
 
     def keep_study(self, study: Study) -> Path:
         """Write the resolved study beside the rows, as a study file of its own; returns its path."""
         values = study.model_dump(mode="json", exclude_none=True)
-        text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())  # TOML
+        text = "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
         path = self.folder / f"study-{hashlib.sha256(text.encode()).hexdigest()[:8]}.toml"
-        work = path.with_suffix(".part")
-        work.write_text(text, "utf-8")
-        work.replace(path)
+        try:
+            if not path.exists() or path.read_bytes() != text.encode():
+                _write_whole(path, text.encode())
+        except OSError as error:
+            raise BnrecalError(f"--out: cannot write to {self.folder}: {error.strerror}") from None
         return path
 
-    def append(self, row: Row) -> None:
-        """Add one row and return when it is on the disk."""
-        line = json.dumps({name: row.get(name) for name in COLUMNS} | row, allow_nan=False)
+    def append(self, row: Row) -> bool:
+        """Add one row and return when it is on the disk; False if this cell was done already.
+
+        Raises BnrecalError when the disk does not take it; the file is then as it was.
+        """
+        line = line_of(row)
+        parse_row(line, f"{self.path}: a row to be written")
         try:
-            with self._locked():
+            with self._locked(), shielded():
                 self._set_torn_line_aside()
-                with self.path.open("ab") as file:
-                    file.write(line.encode() + b"\n")
-                    file.flush()  # raises where the disk takes only a part
-                    os.fsync(file.fileno())
+                if row["status"] == "done" and self.seen().status.get(row["key"]) == "done":
+                    return False
+                _append_whole(self.path, line)
         except OSError as error:
             raise BnrecalError(f"--out: cannot write {self.path}: {error.strerror}") from None
+        return True
+
+    def set_aside(self, keys: Collection[str]) -> int:
+        """Move the rows of these cells to rows.jsonl.replaced, so that they are to be done again."""
+        try:
+            with self._locked(), shielded():
+                self._set_torn_line_aside()
+                old = [(line, parse_row(line, str(self.path))["key"]) for line in self._lines()]
+                moved = [line for line, key in old if key in keys]
+                if moved:
+                    _append_whole(Path(f"{self.path}.replaced"), b"".join(line + b"\n" for line in moved))
+                    _write_whole(self.path, b"".join(line + b"\n" for line, key in old if key not in keys))
+        except OSError as error:
+            raise BnrecalError(f"--out: cannot write {self.path}: {error.strerror}") from None
+        return len(moved)
+
+    def _lines(self) -> list[bytes]:
+        return [line for line in self._bytes_from(0).split(b"\n") if line]
+
+    def _bytes_from(self, start: int) -> bytes:
+        """The whole lines from byte `start` on."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                text = file.read()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise BnrecalError(f"--out: {self.path} cannot be read: {error.strerror}") from None
+        return text[: text.rfind(b"\n") + 1]
+
+    def _parsed(self, text: bytes, lines_before: int) -> Iterator[Row]:
+        path = str(self.path)
+        for n, line in enumerate(text.split(b"\n"), lines_before + 1):
+            if line:
+                yield parse_row(line, f"{path} line {n}")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -157,30 +206,58 @@ class Store:
             if start == size:
                 return
             file.seek(start)
-            torn = file.read()
-            with Path(f"{self.path}.torn").open("ab") as aside:
-                aside.write(torn + b"\n")
+            _append_whole(Path(f"{self.path}.torn"), file.read() + b"\n")
             file.truncate(start)
 
 
-def _parse(line: bytes, place: str) -> Row:
+def _append_whole(path: Path, data: bytes) -> None:
+    """Add `data` and return when it is on the disk; where that fails the file is as it was."""
+    new = not path.exists()
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            left = memoryview(data)
+            while left:  # a disk that fills up takes a part first, and says why when asked again
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+    if new:
+        _sync_folder(path.parent)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Make or replace a file at once; a crash leaves the old one or the new one."""
+    handle, work = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        row: Row = json.loads(line)
-    except ValueError:
-        raise BnrecalError(f"{place}: damaged, not a JSON object; mend or remove this line") from None
-    version = row.get("schema_version") if isinstance(row, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BnrecalError(
-            f"{place}: row of schema {version!r}, this bnrecal reads schema {SCHEMA_VERSION}; "
-            "use another --out folder or the bnrecal that wrote it"
-        )
-    missing = [name for name in COLUMNS if name not in row]
-    if missing or row["status"] not in ("done", "failed"):
-        what = f"lacks {', '.join(missing)}" if missing else f"has status {row['status']!r}"
-        raise BnrecalError(f"{place}: not a result row of schema {SCHEMA_VERSION}: {what}")
-    return row
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(work, 0o666 & ~_umask())
+        os.replace(work, path)
+    except BaseException:
+        os.unlink(work)
+        raise
+    _sync_folder(path.parent)
 
 
-def finite_or_none(value: float | None) -> float | None:
-    """JSON has no NaN: a figure that is none is null."""
-    return value if value is not None and math.isfinite(value) else None
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name in a folder is on the disk only when the folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _toml(value: object) -> str:
+    """A value of a study as TOML, which JSON is but for two kinds of character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

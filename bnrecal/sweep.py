@@ -1,20 +1,26 @@
 """A sweep: plan, leave out what is done, hand out the rest, append each row as it comes.
 
-The sweep alone writes to the store; executors only give outcomes back.
+The sweep alone writes to the store; executors only give outcomes back. Two sweeps on one store share
+the work: a cell is taken (see bnrecal/claims.py) before it is done, and looked for among the rows once
+more when it is taken.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 
 from bnrecal import networks, tasks
-from bnrecal.executors.inline import OnImages, Outcome, run_inline
+from bnrecal.choice import Choice
+from bnrecal.claims import Claims
+from bnrecal.executors.executor import Executor, OnImages, Outcome
 from bnrecal.plan import cells_of, passes_of
 from bnrecal.store import SCHEMA_VERSION, Row, Store, finite_or_none
-from bnrecal.study import Cell, Pass, Study
+from bnrecal.study import Cell, Inputs, Pass, Study
 from bnrecal.tasks.task import OnDecoded
 
 SECONDS_PER_IMAGE = 0.0012  # a calibration image with all that follows, on two CPU cores
 START_S = 4.0  # importing torch, loading weights
+POLL_S = 0.5  # how often cells that another sweep has taken are looked at again
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Plan:
     notes: tuple[str, ...]  # what the user should know before
     cells: tuple[Cell, ...]
     passes: tuple[Pass, ...]
+    n_rows: dict[str, int] = field(default_factory=dict)  # of each cell to do, when this was planned
 
     @property
     def todo(self) -> tuple[Cell, ...]:
@@ -37,22 +44,22 @@ class Plan:
         return sum(todo.n_samples for todo in self.passes)
 
 
-def plan(study: Study, store: Store, limit: int | None = None) -> Plan:
-    """Leave out cells the store holds as done; `limit` takes the first so many of the others."""
+def plan(study: Study, store: Store, choice: Choice | None = None) -> Plan:
+    """Leave out cells the store holds rows of, or as `choice` says."""
     cells = cells_of(study)
-    done = store.done_keys()
-    left = [cell for cell in cells if cell.key not in done][:limit]
+    seen = store.seen()
+    done = {key for key, status in seen.status.items() if status == "done"}
+    left = (choice or Choice()).among(cells, done, seen.status.keys() - done)
+    n_rows = {cell.key: seen.n_rows.get(cell.key, 0) for cell in left}
     task = tasks.of(study)
     notes = tuple(note for note in (task.note, networks.of(study, task).note) if note)
-    return Plan(study, task.n_evaluation, notes, tuple(cells), tuple(passes_of(left)))
+    return Plan(study, task.n_evaluation, notes, tuple(cells), tuple(passes_of(left)), n_rows)
 
 
 def estimated_s(plan: Plan, store: Store) -> float:
     """Seconds the plan may take: from this store's own rows if it has some, else from two CPU cores."""
-    rows = [row for row in store.rows() if row["status"] == "done"]
-    per_image = SECONDS_PER_IMAGE
-    if rows:
-        per_image = sum(row["total_s"] for row in rows) / sum(row["n_samples"] for row in rows)
+    seen = store.seen()
+    per_image = seen.done_s / seen.done_samples if seen.done_samples else SECONDS_PER_IMAGE
     return START_S + per_image * plan.n_images
 
 
@@ -64,22 +71,87 @@ def prepare(plan: Plan, on_decoded: OnDecoded) -> int:
     return sum(task.prepare(task.order(seed)[:most], on_decoded) for seed in sorted(seeds))
 
 
-def sweep(plan: Plan, store: Store, device: str, on_images: OnImages) -> Iterator[Row]:
-    """Run the plan's passes; each yielded row is already on disk."""
-    for outcome in run_inline(plan.study, plan.passes, device, on_images):
-        row = row_of(outcome)
-        store.append(row)
-        yield row
+def sweep(
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    on_images: OnImages,
+    on_wait: Callable[[int], None] = lambda n: None,
+    study: str | None = None,
+) -> Generator[Row, None, None]:
+    """Run the plan's passes; each yielded row is already on disk.
+
+    Cells another sweep has taken are waited for, and done here should it end without them; `on_wait`
+    is told how many. `study` names the study file kept beside the rows.
+    """
+    claims = store.claims()
+    left: Sequence[Cell] = plan.todo
+    try:
+        while left:
+            share = _Share(store, claims, left, plan.n_rows)
+            for outcome in executor.run(iter(share), on_images):
+                row = row_of(outcome, plan.study, study)
+                store.append(row)
+                claims.release(outcome.cell.key)
+                yield row
+            left = share.elsewhere
+            if left:
+                on_wait(len(left))
+                left = _wait(left, store, claims, plan.n_rows)
+    finally:
+        claims.release_all()
 
 
-def row_of(outcome: Outcome) -> Row:
+class _Share:
+    """The passes of some cells, without those that others have taken or done meanwhile."""
+
+    def __init__(self, store: Store, claims: Claims, cells: Iterable[Cell], n_rows: dict[str, int]) -> None:
+        self.store, self.claims, self.n_rows = store, claims, n_rows
+        self.passes = passes_of(cells)
+        self.elsewhere: list[Cell] = []
+
+    def __iter__(self) -> Iterator[Pass]:
+        for todo in self.passes:
+            mine = tuple(cell for cell in todo.cells if self._take(cell))
+            if mine:
+                yield Pass(mine)
+
+    def _take(self, cell: Cell) -> bool:
+        if not self.claims.take(cell.key):
+            self.elsewhere.append(cell)
+            return False
+        # A claim ends when the row is on the disk, so whoever holds it sees the row if there is one.
+        if has_new_row(cell, self.store, self.n_rows):
+            self.claims.release(cell.key)
+            return False
+        return True
+
+
+def has_new_row(cell: Cell, store: Store, n_rows: dict[str, int]) -> bool:
+    """Whether the cell got a row since the plan was made."""
+    return store.seen().n_rows.get(cell.key, 0) > n_rows.get(cell.key, 0)
+
+
+def _wait(cells: Sequence[Cell], store: Store, claims: Claims, n_rows: dict[str, int]) -> list[Cell]:
+    """The cells without a row, as soon as one of them is free or all have one."""
+    while True:
+        left = [cell for cell in cells if not has_new_row(cell, store, n_rows)]
+        for cell in left:
+            if claims.take(cell.key):
+                claims.release(cell.key)
+                return left
+        if not left:
+            return []
+        time.sleep(POLL_S)
+
+
+def row_of(outcome: Outcome, study: Study, study_file: str | None = None) -> Row:
     """The result row of an outcome; a figure that is no number makes the cell a failed one."""
-    from bnrecal.environment import describe_environment
-
     figures = {name: finite_or_none(value) for name, value in outcome.figures.items()}
-    error = outcome.error
-    if error is None and any(figures[name] is None for name, v in outcome.figures.items() if v is not None):
-        error = "the metric is not a number"
+    error, failure = outcome.error, outcome.failure
+    lost = [name for name, value in outcome.figures.items() if value is not None and figures[name] is None]
+    if error is None and lost:
+        error, failure = f"{', '.join(lost)}: not a finite number", "not a number"
     return {
         "schema_version": SCHEMA_VERSION,
         "key": outcome.cell.key,
@@ -91,5 +163,9 @@ def row_of(outcome: Outcome) -> Row:
         "device": outcome.device,
         "started_at": outcome.started_at,
         "error": error,
-        "environment": describe_environment(outcome.device),
+        "environment": outcome.environment,
+        "failure": failure,
+        "evaluation_batch": outcome.evaluation_batch,
+        "inputs": study.model_dump(mode="json", include=set(Inputs.model_fields), exclude_none=True),
+        "study": study_file,
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -201,7 +202,7 @@ def test_a_signal_ends_cleanly_with_what_is_done_kept(tmp_path: Path, sent: int,
 def test_a_cell_that_fails_is_a_row_and_the_others_go_on(
     bnrecal: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network that cannot be built: exit code 3, its reason kept, done again next time."""
+    """A network that cannot be built: exit code 3, its reason kept, done again when asked for."""
     build = embedded.EmbeddedSupernet.build
 
     def broken(self: embedded.EmbeddedSupernet, arch: str) -> object:
@@ -214,11 +215,13 @@ def test_a_cell_that_fails_is_a_row_and_the_others_go_on(
         patched.setattr(embedded.EmbeddedSupernet, "build", broken)
         ran = bnrecal(*arguments)
     assert ran.code == 3
-    assert "1 cells failed" in ran.err
+    assert "1 of 2 cells failed (1 error); these alone again: bnrecal sweep --study" in ran.err
     by_arch = {row["arch"]: row for row in Store(Path("results")).rows()}
     assert by_arch["arch1"]["status"] == "failed"
-    assert "no such luck" in by_arch["arch1"]["error"]
+    assert re.fullmatch(
+        r"RuntimeError: no such luck \(test_sweep.py line \d+, in broken\)", by_arch["arch1"]["error"]
+    )
     assert by_arch["arch1"]["update"] is None
     assert by_arch["arch2"]["status"] == "done"
-    assert bnrecal(*arguments).code == 0
+    assert bnrecal(*arguments, "--retry-failed").code == 0
     assert {row["status"] for row in Store(Path("results")).latest()} == {"done"}

@@ -1,37 +1,46 @@
 """`bnrecal sweep`."""
 
+import shlex
 import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bnrecal.cli.messages import complain
-from bnrecal.cli.options import (
-    OUT,
-    SectionedCommand,
-    device_option,
-    gathered,
-    grid_options,
-    input_options,
-    setting,
-)
+from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, input_options, setting
+from bnrecal.cli.running import Running, running_options
 
 
 @click.command(cls=SectionedCommand)
 @input_options
 @grid_options
-@device_option
 @setting("out", type=click.Path(path_type=Path), default=OUT, help="Output folder.", show_default=True)
+@click.option("--only", multiple=True, metavar="NAME=VALUES", help="Only these cells, such as arch=arch1.")
+@click.option("--exclude", multiple=True, metavar="NAME=VALUES", help="Not these cells, such as bs=8,16.")
+@click.option("--retry-failed", is_flag=True, help="The cells that failed before, and only those.")
+@click.option("--force", is_flag=True, help="Finished cells again; their rows go to rows.jsonl.replaced.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
+@click.option("--max-failures", type=click.IntRange(min=1), help="Stop when so many cells failed.")
 @click.option("--limit", type=click.IntRange(min=1), help="Do at most so many cells now.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
 @click.pass_context
+@running_options
 def sweep(
     context: click.Context,
     /,
+    running: Running,
     study: Path | None,
-    device: str,
     out: Path,
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    retry_failed: bool,
+    force: bool,
+    fail_fast: bool,
+    max_failures: int | None,
     limit: int | None,
     dry_run: bool,
     **options: Any,
@@ -41,30 +50,33 @@ def sweep(
     Finished cells stay in OUT/rows.jsonl; the same command again does only what is missing.
     """
     from bnrecal import sweep as room
-    from bnrecal.device import check_device_name, choose_device
+    from bnrecal.choice import Choice, conditions
     from bnrecal.plan import complete_study
     from bnrecal.store import Store
 
+    choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, limit)
     chosen = complete_study(*gathered(context, study, options))
-    check_device_name(device)
     store = Store(out)
-    plan = room.plan(chosen, store, limit)
+    executor = running.open(chosen)
+    plan = room.plan(chosen, store, choice)
     for note in plan.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:
         _show_plan(plan, store)
         return 0
-    if device.startswith("cuda"):
-        choose_device(device)  # refuse before anything is written
     if not plan.passes:
-        click.echo(f"all {len(plan.cells)} cells are done; see `bnrecal report`", err=True)
-        return 0
+        return _summary(plan, store, choice, Counter())
     store.prepare()
     resolved = store.keep_study(chosen)
+    if force and store.set_aside({cell.key for cell in plan.todo}):
+        plan = room.plan(chosen, store, replace(choice, force=False))
     n_kept = len(plan.cells) - len(plan.todo)
     kept = f", {n_kept} kept from before" if n_kept else ""
     click.echo(f"{len(plan.todo)} cells in {len(plan.passes)} passes{kept}; study: {resolved}", err=True)
-    return _run(plan, store, device)
+    if running.name != "ray":  # nodes decode for themselves
+        _decode(plan)
+    failures = _run(plan, store, executor, resolved, 1 if fail_fast else max_failures)
+    return _summary(plan, store, choice, failures)
 
 
 def _show_plan(plan: Any, store: Any) -> None:
@@ -82,11 +94,9 @@ def _show_plan(plan: Any, store: Any) -> None:
     )
 
 
-def _run(plan: Any, store: Any, device: str) -> int:
-    from rich.console import Console
-
+def _decode(plan: Any) -> None:
+    """Decode what the cache does not hold yet, before any time is taken."""
     from bnrecal import sweep as room
-    from bnrecal.progress import SweepProgress
 
     started = time.perf_counter()
     n_decoded = room.prepare(plan, lambda _: None)
@@ -95,12 +105,46 @@ def _run(plan: Any, store: Any, device: str) -> int:
         click.echo(
             f"decoded {n_decoded:,} images in {seconds:.1f} s, {n_decoded / seconds:,.0f} a second", err=True
         )
+
+
+def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int | None) -> Counter[str]:
+    """Do the plan's cells; returns how many failed, by kind of failure."""
+    from rich.console import Console
+
+    from bnrecal import sweep as room
+    from bnrecal.progress import SweepProgress
+
+    def waiting(n: int) -> None:
+        click.echo(f"another sweep has taken {n} of these cells; waiting for it", err=True)
+
     n_images = plan.n_images + len(plan.todo) * plan.n_evaluation
-    n_failed = 0
-    with SweepProgress(Console(stderr=True), n_images, len(plan.todo)) as progress:
-        for row in room.sweep(plan, store, device, progress.images):
+    failures: Counter[str] = Counter()
+    with (
+        SweepProgress(Console(stderr=True), n_images, len(plan.todo)) as progress,
+        executor,
+        closing(room.sweep(plan, store, executor, progress.images, waiting, resolved.name)) as rows,
+    ):
+        for row in rows:
             progress.cell(row, plan.n_evaluation)
-            n_failed += row["status"] == "failed"
-    if n_failed:
-        return complain(f"{n_failed} cells failed; the same command does them again", 3)
-    return 0
+            if row["status"] == "failed":
+                failures[row["failure"]] += 1
+            if max_failures is not None and failures.total() >= max_failures:
+                click.echo(f"stopped after {failures.total()} failures", err=True)
+                break
+    return failures
+
+
+def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
+    """Say what failed, now or before, and the command that does only that again; the exit code."""
+    status = store.seen().status
+    of = [cell for cell in plan.cells if choice.covers(cell)]
+    failed = [cell for cell in of if status.get(cell.key) == "failed"]
+    if not failed:
+        if not plan.passes:
+            click.echo(f"all {len(of)} cells are done; see `bnrecal report`", err=True)
+        return 0
+    kinds = ", ".join(f"{n} {kind}" for kind, n in failures.items())
+    study = str(store.keep_study(plan.study))
+    again = shlex.join(["bnrecal", "sweep", "--study", study, "--out", str(store.folder), "--retry-failed"])
+    what = f"{len(failed)} of {len(of)} cells failed{f' ({kinds})' if kinds else ''}"
+    return complain(f"{what}; these alone again: {again}", 3)

@@ -1,53 +1,30 @@
 """Passes one after another in this process: the reference every other executor must equal."""
 
-import datetime
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
-from bnrecal.errors import BnrecalError
-from bnrecal.study import Cell, Inputs, Pass
-
-OnImages = Callable[[Pass, int], None]
+from bnrecal.executors.executor import Job, OnImages, Outcome
+from bnrecal.study import Pass
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one cell: figures and times, or an error."""
+class Inline:
+    """The executor named `inline`."""
 
-    cell: Cell
-    device: str
-    started_at: str  # UTC, ISO 8601
-    figures: dict[str, float | None]  # update, eval and the times; empty if it failed
-    error: str | None = None
+    def __init__(self, job: Job) -> None:
+        self.job = job
 
+    def __enter__(self) -> Self:
+        return self
 
-def run_inline(inputs: Inputs, passes: Sequence[Pass], device: str, on_images: OnImages) -> Iterator[Outcome]:
-    """Yield an `Outcome` for every cell; a failing pass gives failed cells and the next goes on."""
-    from bnrecal import networks, tasks
-    from bnrecal.device import choose_device
-    from bnrecal.measure import measure
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
 
-    chosen = choose_device(device)
-    task = tasks.of(inputs)
-    source = networks.of(inputs, task)
-    for todo in passes:
-        started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        left = list(todo.cells)
-        try:
-            network = source.build(todo.first.arch)
+    def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
+        from bnrecal.executors.workplace import Workplace
 
-            def done(n: int, todo: Pass = todo) -> None:
-                on_images(todo, n)
-
-            for result in measure(todo, task, network, chosen, done):
-                names = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
-                figures = {name: getattr(result, name) for name in names}
-                left.remove(result.cell)
-                yield Outcome(result.cell, str(chosen), started_at, figures)
-        except BnrecalError as error:
-            reason = str(error)
-        except Exception:  # a bug or a broken network: keep the row, name the place
-            reason = traceback.format_exc(limit=-1).strip()
-        for cell in left:
-            yield Outcome(cell, str(chosen), started_at, {}, reason)
+        workplace = Workplace(self.job)
+        for todo in passes:
+            yield from workplace.run(todo, lambda n, todo=todo: on_images(todo, n))  # type: ignore[misc]

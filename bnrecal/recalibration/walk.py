@@ -21,7 +21,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from bnrecal.errors import BnrecalError
+from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.recalibration.batches import Forward, call
 from bnrecal.recalibration.estimators import Ema, Estimator, Moments, State
 from bnrecal.recalibration.forwards import forward_of, is_trusted
@@ -256,7 +256,7 @@ class Walk:
             mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
             if not bool(mean.isfinite().all() and var.isfinite().all()):
                 name = self.layers[index].name
-                raise BnrecalError(f"batch {self.n_updates}: NaN or infinity reaches {name}")
+                raise NotANumberError(f"batch {self.n_updates}: NaN or infinity reaches {name}")
             if bool((mean.double().square() > FAR**2 * var.double()).any()):
                 self._far.add(index)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from bnrecal.store import COLUMNS, SCHEMA_VERSION, Store
 def row(arch: str, bs: int, n: int, update: float, **fields: Any) -> dict[str, Any]:
     return dict.fromkeys(COLUMNS) | {
         "schema_version": SCHEMA_VERSION,
-        "key": f"{arch}-{bs}-{n}-{fields.get('momentum', 0.1)}",
+        "key": re.sub(r"[^\w.-]", "_", f"x{arch}-{bs}-{n}-{fields.get('momentum', 0.1)}"),
         "status": "done",
         "task": "tiny",
         "data_digest": "d",

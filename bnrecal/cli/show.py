@@ -1,0 +1,68 @@
+"""`bnrecal show`."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnrecal.cli.options import OUT, setting
+
+CELL = (
+    *("task", "metric", "data_digest", "order_digest", "arch", "weights_digest", "batch_size", "n_samples"),
+    *("n_updates", "estimator", "momentum", "seed"),
+)
+RESULT = (
+    *("update", "eval", "recal_s", "update_s", "eval_s", "total_s", "evaluation_batch"),
+    *("device", "started_at", "failure", "error"),
+)
+
+
+@click.command()
+@click.argument("key")
+@setting("out", type=click.Path(path_type=Path), default=OUT, help="Folder with rows.", show_default=True)
+@click.option("--format", "layout", type=click.Choice(("text", "json")), default="text", show_default=True)
+def show(key: str, out: Path, layout: str) -> int:
+    """Show one row: its cell, figures, environment, and the command that repeats it.
+
+    KEY is the row's key or its first digits.
+    """
+    from bnrecal.store import Store
+    from bnrecal.trace import command_of, row_of_key
+
+    rows = Store(out).rows()
+    row = row_of_key(Store(out).latest(), key)
+    command = shlex.join(command_of(row, out))
+    if layout == "json":
+        click.echo(json.dumps({**row, "command": command}, indent=1))
+        return 0
+    attempts = [r["status"] for r in rows if r["key"] == row["key"]]
+    said = f" ({', then '.join(attempts)})" if len(attempts) > 1 else ""
+    click.echo(f"{row['key']}: {row['status']}{said}")
+    inputs = row.get("inputs") or {}
+    others = {n: v for n, v in row.items() if n not in (*CELL, *RESULT, *_SHOWN_ELSEWHERE)}
+    for title, values in (
+        ("cell", {name: row[name] for name in CELL}),
+        ("inputs", inputs),
+        ("result", {name: row.get(name) for name in RESULT}),
+        ("environment", row["environment"]),
+        ("further", others),
+    ):
+        if values:
+            click.echo(f"\n{title}")
+        for name, value in values.items():
+            click.echo(f"  {_plain(name):16} {_plain(value)}")
+    click.echo(f"\nagain, into a folder of its own\n  {_plain(command)}")
+    return 0
+
+
+_SHOWN_ELSEWHERE = ("schema_version", "key", "status", "environment", "inputs")
+
+
+def _plain(value: Any) -> str:
+    """One line for a terminal: what came from a file must not move its cursor."""
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

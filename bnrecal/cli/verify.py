@@ -1,0 +1,75 @@
+"""`bnrecal verify`."""
+
+from pathlib import Path
+
+import click
+
+from bnrecal.cli.messages import complain
+from bnrecal.cli.options import OUT, setting
+from bnrecal.cli.running import Running, running_options
+from bnrecal.errors import BnrecalError
+
+
+@click.command()
+@click.argument("keys", nargs=-1)
+@setting("out", type=click.Path(path_type=Path), default=OUT, help="Folder with rows.", show_default=True)
+@click.option("--sample", type=click.IntRange(min=1), default=3, show_default=True, help="Cells to repeat.")
+@click.option("--sample-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws them.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Differences up to this are none; other machines may differ in the last digits.",
+)
+@click.pass_context
+@running_options
+def verify(
+    _: click.Context,
+    /,
+    running: Running,
+    keys: tuple[str, ...],
+    out: Path,
+    sample: int,
+    sample_seed: int,
+    tolerance: float,
+) -> int:
+    """Repeat finished cells and compare their figures with the rows.
+
+    KEYS are keys or their first digits; without any, a sample is drawn. Nothing is written. Exit code 4
+    if a figure differs, 3 if a cell could not be repeated.
+    """
+    from dataclasses import replace
+
+    from bnrecal.store import Store
+    from bnrecal.trace import row_of_key
+    from bnrecal.verify import drawn, repeated
+
+    rows = Store(out).latest()
+    if not any(row["status"] == "done" for row in rows):
+        raise BnrecalError(f"--out: no finished cells in {Store(out).path}; run `bnrecal sweep` first")
+    chosen = [row_of_key(rows, key) for key in keys] or drawn(rows, sample, sample_seed)
+    n_different = n_lost = 0
+    for found in repeated(
+        chosen, lambda inputs, threads: replace(running, threads=running.threads or threads).open(inputs)
+    ):
+        row = found.row
+        if found.again is None:
+            n_lost += 1
+            said = f"not repeated: {found.error}"
+        elif found.differs(tolerance):
+            n_different += 1
+            said = ", ".join(
+                f"{name} {row[name]!r} then, {now!r} now"
+                for name, now in found.again.items()
+                if name in ("update", "eval") and now != row[name]
+            )
+        else:
+            said = "equal"
+        what = f"{row['key'][:8]}  {row['arch']} bs {row['batch_size']} n {row['n_samples']}"
+        click.echo(f"{what}: {' '.join(said.split())}")
+    if n_different or n_lost:
+        equal = len(chosen) - n_different - n_lost
+        message = f"{equal} of {len(chosen)} cells equal, {n_different} different, {n_lost} not repeated"
+        return complain(message, 4 if n_different else 3)
+    return 0

@@ -1,0 +1,57 @@
+"""A limit on the time of a pass, kept by the process that runs it."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class TimedOut(BaseException):
+    """The pass is over its time. No `Exception`: a network's own `except Exception` must not catch it."""
+
+
+class Deadline:
+    """`seconds` of work within `running` blocks; the time between them does not count.
+
+    An alarm signal interrupts the main thread between two steps of the interpreter, so a single call of
+    foreign code (one convolution) is waited for. Elsewhere, and where the system has no such signal,
+    `check` does it between batches.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.left_s = seconds
+        self.ends_at: float | None = None
+        self.can_interrupt = hasattr(signal, "setitimer") and (
+            threading.current_thread() is threading.main_thread()
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Raises TimedOut in here when the seconds are used up."""
+        if self.left_s is None:
+            yield
+            return
+        self.ends_at = time.monotonic() + self.left_s
+        before = signal.signal(signal.SIGALRM, _ring) if self.can_interrupt else None
+        try:
+            if self.can_interrupt:
+                signal.setitimer(
+                    signal.ITIMER_REAL, max(self.left_s, 1e-6)
+                )  # once: nothing to disarm after it
+            yield
+        finally:
+            if self.can_interrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+            self.left_s = max(0.0, self.ends_at - time.monotonic())
+            self.ends_at = None
+
+    def check(self) -> None:
+        if self.ends_at is not None and time.monotonic() > self.ends_at:
+            raise TimedOut
+
+
+def _ring(_: int, __: FrameType | None) -> None:
+    raise TimedOut

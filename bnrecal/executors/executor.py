@@ -1,0 +1,66 @@
+"""What an executor has to offer, and what it gives back. Imports no torch."""
+
+import datetime
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from bnrecal.study import Cell, Inputs, Pass
+
+OnImages = Callable[[Pass, int], None]  # told which pass just read how many calibration images
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all passes of a sweep.
+
+    `threads` are the processor threads of one process: a convolution may round otherwise under another
+    number, so every executor uses the same. `timeout_s` limits one pass.
+    """
+
+    inputs: Inputs
+    device: str = "auto"
+    threads: int | None = None  # None: as many as torch takes by itself
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cell: figures and times, or a failure."""
+
+    cell: Cell
+    device: str
+    started_at: str  # UTC, ISO 8601
+    figures: dict[str, float | None]  # update, eval and the times; empty if it failed
+    error: str | None = None
+    failure: str | None = None  # the kind of error, see bnrecal/row.py
+    evaluation_batch: int | None = None  # images in one evaluation forward
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+class Executor(Protocol):
+    """Runs passes somewhere; a context manager that leaves no process and no lease behind."""
+
+    def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
+        """Yield one `Outcome` for every cell; the next pass is taken when there is room for it.
+
+        Raises BnrecalError where no pass at all can be run: no such device, data that are not there.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def utc_now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def failed(cells: Iterable[Cell], device: str, failure: str, error: str) -> Iterator[Outcome]:
+    """Outcomes of cells whose process cannot report them itself."""
+    for cell in cells:
+        yield Outcome(cell, device, utc_now(), {}, error, failure)

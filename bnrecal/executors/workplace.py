@@ -1,0 +1,121 @@
+"""Where a pass is run, whichever executor ordered it: one process, its device, the data it opened."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from bnrecal import networks, tasks
+from bnrecal.device import choose_device
+from bnrecal.environment import describe_environment
+from bnrecal.errors import BnrecalError, NotANumberError
+from bnrecal.executors.deadline import Deadline, TimedOut
+from bnrecal.executors.executor import Job, Outcome, utc_now
+from bnrecal.measure import Measured, is_out_of_memory, measure
+from bnrecal.study import Cell, Pass
+
+FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
+
+
+class Workplace:
+    """Opens the task and the network source of `job` once; raises BnrecalError where it cannot."""
+
+    def __init__(self, job: Job) -> None:
+        self.timeout_s = job.timeout_s
+        if job.threads is not None:
+            torch.set_num_threads(job.threads)
+        self.device = choose_device(job.device)
+        self.task = tasks.of(job.inputs)
+        self.source = networks.of(job.inputs, self.task)
+        self.data_digest = self.task.data_digest()
+
+    def run(self, todo: Pass, on_images: Callable[[int], None]) -> Iterator[Outcome]:
+        """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for."""
+        left = list(todo.cells)
+        started_at = utc_now()
+        try:
+            for result in self._measured(todo, on_images):
+                left.remove(result.cell)
+                yield self._outcome(result.cell, started_at, result=result)
+            return
+        except TimedOut:
+            failure, reason = "timed out", f"the pass took longer than {self.timeout_s:g} s (--timeout)"
+        except NotANumberError as error:
+            failure, reason = "not a number", str(error)
+        except Exception as error:
+            failure = "out of memory" if is_out_of_memory(error) else "error"
+            # else a bug or a broken network: name the place
+            reason = (
+                str(error) if isinstance(error, BnrecalError) else f"{_first_line(error)} ({_place(error)})"
+            )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        for cell in left:
+            yield self._outcome(cell, started_at, error=reason, failure=failure)
+
+    def _measured(self, todo: Pass, on_images: Callable[[int], None]) -> Iterator[Measured]:
+        """What `measure` gives, with the clock of the pass running only while it works."""
+        deadline = Deadline(self.timeout_s)
+
+        def on_images_in_time(n: int) -> None:
+            deadline.check()
+            on_images(n)
+
+        with deadline.running():
+            self.check(todo)
+            network = self.source.build(todo.first.arch)
+            results = measure(todo, self.task, network, self.device, on_images_in_time)
+        try:
+            while True:
+                with deadline.running():
+                    result = next(results, None)
+                if result is None:
+                    return
+                yield result
+        finally:
+            results.close()
+
+    def check(self, todo: Pass) -> None:
+        """Refuse a pass whose data, weights or definitions are not the ones found here."""
+        digest = self.source.digest(todo.first.arch)
+        for cell in todo.cells:
+            for what, found, wanted in (
+                ("data", self.data_digest, cell.data_digest),
+                ("weights", digest, cell.weights_digest),
+            ):
+                if found != wanted:
+                    raise BnrecalError(
+                        f"{what} here have digest {found}, the sweep was planned for {wanted}: "
+                        "they changed, or this machine has others"
+                    )
+
+    def _outcome(
+        self,
+        cell: Cell,
+        started_at: str,
+        result: Measured | None = None,
+        error: str | None = None,
+        failure: str | None = None,
+    ) -> Outcome:
+        return Outcome(
+            cell,
+            str(self.device),
+            started_at,
+            {name: getattr(result, name) for name in FIGURES} if result else {},
+            error,
+            failure,
+            result.evaluation_batch if result else None,
+            describe_environment(str(self.device)),
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """File, line and function that raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name} line {last.lineno}, in {last.name}"

@@ -1,0 +1,82 @@
+"""Sweeps as processes of their own: to be killed, watched and run beside each other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bnrecal.store import Row, Store
+
+TINY = ("--task", "tiny", "--threads", "1")
+Figures = dict[str, tuple[float | None, float | None]]
+
+
+def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
+    """`bnrecal ARGUMENTS`, its messages to be read from stderr."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bnrecal", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+        preexec_fn=_hear_sigint,
+    )
+
+
+def _hear_sigint() -> None:
+    """A background shell hands SIGINT down ignored; a user's terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def finish(process: "subprocess.Popen[str]", timeout_s: float = 60) -> str:
+    """Its messages, when it ended by itself with exit code 0."""
+    _, err = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0, err
+    return err
+
+
+def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    """Living processes whose parent this is."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = status.read_text().rpartition(") ")
+        except OSError:
+            continue
+        if rest.split()[1] == str(pid) and rest.split()[0] != "Z":
+            found.append(int(name.split(" ")[0]))
+    return found
+
+
+def workers(pid: int) -> list[int]:
+    """The processes executor `local` started, without Python's own helper."""
+    return [child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def rows(folder: Path) -> list[Row]:
+    return Store(folder).rows()
+
+
+def figures(folder: Path) -> Figures:
+    """What a sweep found, by key; every cell done, and done once."""
+    found = {row["key"]: (row["update"], row["eval"]) for row in rows(folder)}
+    assert len(found) == len(rows(folder))
+    assert {row["status"] for row in rows(folder)} == {"done"}
+    return found

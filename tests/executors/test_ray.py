@@ -1,0 +1,137 @@
+"""A real Ray cluster of two nodes on this machine: the rows of inline, a node lost, files shipped."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnrecal.executors.shipping import pack, unpack
+from bnrecal.study import Inputs
+from tests.executors.processes import TINY, figures, finish, rows, start, until
+from tests.own_images import folder_options, write_class_folders
+
+pytest.importorskip("ray", reason="Ray is not installed (extra bnrecal[ray])")
+
+GRID = (*TINY, "--arch", "arch1,arch3", "--bs", "4,8", "--samples", "64,128")
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster()
+cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    if line == "kill\\n":
+        cluster.remove_node(second, allow_graceful=False)
+        print("killed", flush=True)
+cluster.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
+    """Two nodes with a processor each, in a process of their own; "kill" kills the second."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path_factory.mktemp("cluster"),
+    )
+    yield process
+    process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def address(cluster: "subprocess.Popen[str]") -> str:
+    assert cluster.stdout is not None
+    return cluster.stdout.readline().strip()
+
+
+def test_two_nodes_give_the_rows_of_inline_and_survive_a_loss(
+    bnrecal: Callable[..., Any], cluster: "subprocess.Popen[str]", address: str, tmp_path: Path
+) -> None:
+    """Figures bit-identical to inline; then the same with a node killed while it worked."""
+    assert bnrecal("sweep", *GRID, "--out", "inline").code == 0
+    assert bnrecal("sweep", *GRID, "--executor", "ray", "--address", address, "--out", "ray").code == 0
+    assert figures(tmp_path / "ray") == figures(tmp_path / "inline")
+
+    longer = (*TINY, "--arch", "arch3", "--bs", "2,4", "--samples", "64,128", "--estimator", "exact")
+    assert bnrecal("sweep", *longer, "--out", "inline-2").code == 0
+    out = tmp_path / "ray-2"
+    sweep = start("sweep", *longer, "--executor", "ray", "--address", address, "--out", out)
+    until(lambda: (out / "rows.jsonl").exists() and rows(out))
+    assert cluster.stdin is not None
+    assert cluster.stdout is not None
+    cluster.stdin.write("kill\n")
+    cluster.stdin.flush()
+    assert cluster.stdout.readline() == "killed\n"
+    assert sweep.poll() is None  # in mid-sweep
+    finish(sweep)
+    assert figures(out) == figures(tmp_path / "inline-2")
+
+    _a_node_gets_the_files_it_lacks(bnrecal, address)
+    ran = bnrecal("sweep", *TINY[:2], "--threads", "64", "--executor", "ray", "--address", address)
+    assert (ran.code, ran.err.count("\n")) == (2, 2)  # the line before it says what is to be done
+    assert "--threads: 64: the largest node of the Ray cluster has 1 CPUs" in ran.err
+
+
+MODULE = """
+from torch import nn
+
+def net():
+    head = nn.Linear(3, 2)
+    nn.init.eye_(head.weight), nn.init.zeros_(head.bias)
+    return nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+"""
+
+
+def _a_node_gets_the_files_it_lacks(bnrecal: Callable[..., Any], address: str) -> None:
+    """Paths relative to a folder the nodes do not run in: refused there, shipped, then as inline.
+
+    Part of the test above, which has the cluster.
+    """
+    write_class_folders(Path("set"))
+    Path("own_nets.py").write_text(MODULE)
+    options = (*folder_options(Path("set")), "--model", "own_nets:net", "--bs", "4", "--samples", "16,32")
+    ran = bnrecal("sweep", *options, "--threads", "1", "--out", "own")
+    assert ran.code == 0, ran.err
+    ray = ("--executor", "ray", "--address", address)
+    ran = bnrecal("sweep", *options, "--threads", "1", *ray, "--out", "shipped")
+    assert ran.code == 0, ran.err
+    assert figures(Path("shipped")) == figures(Path("own"))
+    assert any((Path(os.environ["BNRECAL_CACHE_DIR"]) / "shipped").glob("*/settings/calibration/train"))
+
+
+def test_what_is_packed_is_what_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, folders and the user's own module, into the cache; the same content packs to the same bytes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNRECAL_CACHE_DIR", str(tmp_path / "cache"))
+    write_class_folders(Path("set"), n=2)
+    Path("own_nets.py").write_text(MODULE)
+    Path("secret").write_text("not named by any setting")
+    Path("tiny").mkdir()  # as a task is called
+    inputs = Inputs(task="tiny", calibration="set/train", model="own_nets:net", weights="missing")
+    bundle = pack(inputs)
+    assert b"not named" not in bundle.archive
+    assert pack(inputs) == bundle
+    there = unpack(bundle, inputs)
+    assert (there.task, there.model, there.weights) == (inputs.task, inputs.model, inputs.weights)
+    assert there.calibration is not None
+    assert Path(there.calibration).parent.parent.parent == tmp_path / "cache" / "shipped" / bundle.digest
+    found = sorted(path.name for path in Path(there.calibration).rglob("*.png"))
+    assert found == ["00.png", "00.png", "01.png", "01.png"]
+    assert Path("own_nets.py").read_text() == MODULE  # the working folder is the unpacked one
+    assert Path.cwd().name == bundle.digest
+
+
+def test_no_cluster_is_one_line(bnrecal: Callable[..., Any]) -> None:
+    """An address where nothing listens."""
+    ran = bnrecal("sweep", *GRID, "--executor", "ray", "--address", "127.0.0.1:1")
+    assert ran.code == 2
+    assert "--address: '127.0.0.1:1': no Ray cluster answers" in ran.err.splitlines()[-1]
