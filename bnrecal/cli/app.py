@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from bnrecal.cli.messages import complain
+from bnrecal.cli.recalibrate import recalibrate
 from bnrecal.cli.report import report
 from bnrecal.cli.sweep import sweep
 from bnrecal.cli.train import train
@@ -42,5 +43,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, report, train):
+for command in (sweep, recalibrate, report, train):
     cli.add_command(command)
