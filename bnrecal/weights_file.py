@@ -36,12 +36,14 @@ def write_weights(model: "nn.Module", path: Path, metadata: Mapping[str, str], f
     Raises BnrecalError if the file exists (without `force`), if it cannot be written, and for a state
     that safetensors does not know (other than tensors).
     """
+    from bnrecal.recalibration.layers import inner_of
+
     check_free(path, force)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
     os.close(handle)
     work = Path(name)
     try:
-        _save(_inner(model), work, metadata)
+        _save(inner_of(model), work, metadata)
         work.chmod(0o666 & ~_umask())
         with work.open("rb") as file:
             os.fsync(file.fileno())
@@ -102,19 +104,6 @@ def _save(model: "nn.Module", path: Path, metadata: Mapping[str, str]) -> None:
         if "No space" in str(error):
             raise BnrecalError(f"cannot write {path.parent}: no space left on the disk") from None
         raise BnrecalError(f"the weights cannot be stored in safetensors: {error}") from None
-
-
-def _inner(model: "nn.Module") -> "nn.Module":
-    """The module inside torch.compile's and DataParallel's wrappers, whose names have no prefix."""
-    from torch import nn
-
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
 
 
 def _umask() -> int:

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import click
 
+from bnrecal.cli.doctor import doctor
 from bnrecal.cli.messages import complain
 from bnrecal.cli.recalibrate import recalibrate
 from bnrecal.cli.report import report
@@ -43,5 +44,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, recalibrate, report, train):
+for command in (doctor, recalibrate, report, sweep, train):
     cli.add_command(command)

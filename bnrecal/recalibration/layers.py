@@ -62,3 +62,15 @@ def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
         )
         raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or 'none at all'})")
     return live, left
+
+
+def inner_of(model: nn.Module) -> nn.Module:
+    """The module inside DataParallel's, DistributedDataParallel's and torch.compile's wrappers."""
+    while True:
+        compiled = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(compiled, nn.Module):
+            model = compiled
+        else:
+            return model
