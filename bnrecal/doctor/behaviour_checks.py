@@ -11,7 +11,7 @@ from bnrecal.doctor.statistics_checks import described, far
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import count_images
 
-SAME_METRIC = 1e-4  # a metric may move so much for the order of additions alone
+SAME_METRIC = 1e-4  # a metric of about 1 may move so much for the order of additions alone
 SAME_METRIC_HALF = 2e-2
 
 
@@ -102,7 +102,7 @@ def _by_metric(patient: Patient, gap: float | None) -> Finding:
     metrics = patient.metrics_by_size
     shown = ", ".join(f"{metric:.4f}" for metric in metrics)
     allowed = SAME_METRIC_HALF if patient.half else SAME_METRIC
-    if max(metrics) - min(metrics) <= allowed or all(map(math.isnan, metrics)):
+    if max(metrics) - min(metrics) <= allowed * max(1.0, *map(abs, metrics)) or all(map(math.isnan, metrics)):
         return answer("fine", f"metric at batch sizes {sizes}: {shown} ({patient.n_scored} images)")
     what = f"metric at batch sizes {sizes}: {shown}"
     if gap is None:
@@ -135,10 +135,9 @@ def train_gap(patient: Patient) -> Finding:
         allowed = max(0.02, 1.5 / math.sqrt(patient.n_scored)) * max(abs(now), abs(best))
         wrong = math.isnan(now) or best - now > max(allowed, 1e-3)
     else:
-        target = patient.outputs_by_batch
-        stored, again = (o.distance(target) for o in (patient.outputs_stored, patient.outputs_fresh))
+        stored, again = patient.gaps_to_train_mode
         what = f"outputs are {stored:.2g} standard deviations from those by batch, "
-        what += f"{again:.2g} with re-estimated statistics"
+        what += f"{again:.2g} with statistics of other images"
         wrong = not stored <= 2 * again + 0.1
     if not wrong:
         return answer("fine", what)

@@ -43,6 +43,7 @@ class Fresh:
     """Statistics re-estimated in batches of WALK_SIZE, each layer's input normalised by batch."""
 
     statistics: Statistics
+    half: Statistics | None  # of every other batch, beginning with the first
     noise: dict[str, Shift]  # by layer: from the estimate of every other batch to that of all
     first_called: str | None
 
@@ -166,17 +167,25 @@ class Patient:
         return max(found[-1].distance(other) for other in found[:-1]), found[-1].tolerance
 
     @functools.cached_property
-    def outputs_by_batch(self) -> Outputs:
-        """With every BatchNorm normalising by batch."""
-        return Outputs.of(self._by_batch(), self._compared_images(), self.forward)
-
-    @functools.cached_property
     def outputs_stored(self) -> Outputs:
-        return Outputs.of(self._evaluating(), self._compared_images(), self.forward)
+        images = list(recut(taken(self.kept, 2 * WALK_SIZE), WALK_SIZE))
+        return Outputs.of(self._evaluating(), images, self.forward)
 
     @functools.cached_property
-    def outputs_fresh(self) -> Outputs:
-        return Outputs.of(self._with_fresh(), self._compared_images(), self.forward)
+    def gaps_to_train_mode(self) -> tuple[float, float]:
+        """Distance to the outputs by batch with the stored statistics, and with those of other images.
+
+        The second is what the choice of images explains: statistics of every other batch, outputs of
+        batches between them.
+        """
+        if self.fresh.half is None:
+            raise BnrecalError(f"needs two batches of {WALK_SIZE} images")
+        images = list(recut(self.kept, WALK_SIZE))[1:4:2]
+        model = _all_in_eval_mode(self.model)
+        self.fresh.half.write_to(model)
+        models = (self._by_batch(), self._evaluating(), model)
+        by_batch, stored, others = (Outputs.of(model, images, self.forward) for model in models)
+        return stored.distance(by_batch), others.distance(by_batch)
 
     @functools.cached_property
     def metrics(self) -> tuple[float, float, float]:
@@ -203,9 +212,6 @@ class Patient:
         images = taken(self.kept, n)
         with _named(f"evaluated in batches of {size}"), torch.no_grad():
             return float(self._evaluate(model, recut(images, size)))
-
-    def _compared_images(self) -> list[Any]:
-        return list(recut(taken(self.kept, 2 * WALK_SIZE), WALK_SIZE))
 
     def _evaluating(self) -> nn.Module:
         return copy.deepcopy(self.in_evaluation)
@@ -242,7 +248,7 @@ class Patient:
         if half is not None:
             old, new = _on_cpu(half), _on_cpu(whole)
             noise = {n: shift_of(n, old[n], new[n], self.norms[n].eps) for n in new if n in old}
-        return Fresh(whole, noise, walk.first_called)
+        return Fresh(whole, half, noise, walk.first_called)
 
 
 def _all_in_eval_mode(model: nn.Module) -> nn.Module:
