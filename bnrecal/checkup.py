@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bnrecal import networks, tasks
 from bnrecal.doctor.diagnose import diagnose
 from bnrecal.doctor.finding import Diagnosis
-from bnrecal.images import CalibrationBatches, chunks, to_input
+from bnrecal.images import CalibrationBatches, chunks, read_ahead, to_input
 from bnrecal.networks.network import Network
 from bnrecal.plan import cells_of
 from bnrecal.study import Study
@@ -32,6 +32,7 @@ def diagnose_one(study: Study, device: torch.device, on_check: Callable[[str], N
         CalibrationBatches(task, device, ids, cell.batch_size),
         evaluation=_EvaluationImages(task, device, min(cell.n_samples, task.n_evaluation), cell.batch_size),
         evaluate=_scored(task, network, ids),
+        forward=network.forward,
         n_samples=cell.n_samples,
         on_check=on_check,
     )
@@ -43,7 +44,7 @@ def _scored(task: Task, network: Network, ids: Int64s) -> Callable[[nn.Module, I
     def evaluate(model: nn.Module, batches: Iterable[Any]) -> float:
         parts, read = [], 0
         for batch in batches:
-            parts.append((read, network.predict(model(batch))))
+            parts.append((read, network.predict(network.forward(model, batch))))
             read += len(batch)
         return task.score_calibration(ids[:read], parts)
 
@@ -57,6 +58,6 @@ class _EvaluationImages:
         self.task, self.device, self.n, self.batch_size = task, device, n, batch_size
 
     def __iter__(self) -> Iterator[Tensor]:
-        for start, stop in chunks(0, self.n, self.batch_size):
+        for start, stop in chunks(0, self.n, self.batch_size, read_ahead(self.task)):
             images = to_input(self.task, self.task.evaluation_images(start, stop), self.device)
             yield from torch.split(images, self.batch_size)

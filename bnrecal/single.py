@@ -16,9 +16,9 @@ from bnrecal.plan import cells_of
 from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
 from bnrecal.recalibration.shift import Shift, shifts, stored
+from bnrecal.saved_weights import write_weights
 from bnrecal.study import MOMENTUM, Cell, Study
 from bnrecal.tasks.task import Task
-from bnrecal.weights_file import write_weights
 
 FORMAT = "1"  # of the header's "bnrecal" entry
 
@@ -95,6 +95,7 @@ def recalibrate_one(study: Study, device: torch.device, on_stage: Callable[[str]
         batches,
         estimator=cell.estimator,
         momentum=cell.momentum or MOMENTUM,
+        forward=network.forward,
         n_samples=cell.n_samples,
     )
     on_stage(f"evaluating {task.n_evaluation:,} images with the new ones")
@@ -104,5 +105,4 @@ def recalibrate_one(study: Study, device: torch.device, on_stage: Callable[[str]
 
 
 def _metric(task: Task, network: Network, device: torch.device) -> float:
-    parts = evaluation_parts(task, folded(network.module), network.predict, device)
-    return task.score_evaluation(parts)
+    return task.score_evaluation(evaluation_parts(task, folded(network.module), network, device))

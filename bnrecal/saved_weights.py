@@ -1,8 +1,8 @@
 """Weights on disk as safetensors: whole or not there, and back into the same module.
 
 safetensors refuses tensors that share memory. Of a group of tied names one is kept, and the header says
-which name stands for which ({dropped: kept}), as `safetensors.torch.save_model` writes it; both its
-`load_model` and `read_weights` here give the module all it had.
+which name stands for which ({dropped: kept}), as `safetensors.torch.save_model` writes it; its `load_model`
+and bnrecal/networks/weights_file.py put them back.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bnrecal.errors import BnrecalError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 def check_free(path: Path, force: bool, place: str = "") -> None:
@@ -54,23 +54,6 @@ def write_weights(model: "nn.Module", path: Path, metadata: Mapping[str, str], f
         raise BnrecalError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         work.unlink(missing_ok=True)
-
-
-def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
-    """(state with every tied name in place, metadata) of a file that `write_weights` wrote."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise BnrecalError(f"cannot read weights from {path}: {error}") from None
-    for dropped, kept in list(metadata.items()):
-        if kept in state and dropped not in state:
-            state[dropped] = state[kept]
-            del metadata[dropped]
-    return state, metadata
 
 
 def _appear(work: Path, path: Path, force: bool) -> None:
