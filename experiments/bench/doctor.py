@@ -44,9 +44,8 @@ def main(n_images: int, side: int) -> None:
         found = bnrecal.diagnose(model, batches, evaluation=others.split(32), evaluate=accuracy(labels))
         taken_s = time.perf_counter() - started
         wrong = ", ".join(finding.check for finding in found.wrong) or "nothing"
-        print(
-            f"{name:14} {taken_s:6.1f} s, {taken_s / bare_s:4.1f} evaluations of {bare_s:.1f} s; wrong: {wrong}"
-        )
+        beside = f"{taken_s / bare_s:4.1f} evaluations of {bare_s:.1f} s"
+        print(f"{name:14} {taken_s:6.1f} s, {beside}; wrong: {wrong}")
 
 
 if __name__ == "__main__":
