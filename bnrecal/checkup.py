@@ -16,14 +16,18 @@ from bnrecal.study import Study
 from bnrecal.tasks.task import Int64s, Task
 
 
-def diagnose_one(study: Study, device: torch.device, on_check: Callable[[str], None]) -> Diagnosis:
+def diagnose_one(study: Study, device: torch.device, on_stage: Callable[[str], None]) -> Diagnosis:
     """Diagnose the one network this study names, on its first calibration and evaluation images.
 
     The metric is the task's, over the calibration images that are read.
     """
     (cell,) = cells_of(study)
     task = tasks.of(study)
-    network = networks.of(study, task).build(cell.arch)
+    source = networks.of(study, task)
+    for note in (task.note, source.note):
+        if note:
+            on_stage(f"note: {note}")
+    network = source.build(cell.arch)
     network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.module.eval()
     ids = task.order(cell.seed)[: cell.n_samples]
@@ -34,7 +38,7 @@ def diagnose_one(study: Study, device: torch.device, on_check: Callable[[str], N
         evaluate=_scored(task, network, ids),
         forward=network.forward,
         n_samples=cell.n_samples,
-        on_check=on_check,
+        on_check=lambda name: on_stage(f"checking {name}"),
     )
 
 

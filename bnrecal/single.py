@@ -82,7 +82,11 @@ def recalibrate_one(study: Study, device: torch.device, on_stage: Callable[[str]
     (cell,) = cells_of(study)
     task = tasks.of(study)
     on_stage(f"building {cell.arch}")
-    network = networks.of(study, task).build(cell.arch)
+    source = networks.of(study, task)
+    for note in (task.note, source.note):
+        if note:
+            on_stage(f"note: {note}")
+    network = source.build(cell.arch)
     network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     old = stored(network.module)
     on_stage(f"evaluating {task.n_evaluation:,} images with the statistics it has")

@@ -9,12 +9,12 @@ import click
 
 from bnrecal.cli import single
 from bnrecal.cli.messages import complain
-from bnrecal.cli.options import device_option, input_options
+from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
 COLOURS = {"wrong": "red", "note": "yellow", "fine": "green", "skipped": "bright_black"}
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @input_options
 @single.with_options(single.ARCH, single.BATCH, single.COUNT, single.SEED, device_option)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -28,7 +28,7 @@ def doctor(context: click.Context, /, study: Path | None, device: str, as_json: 
     from bnrecal.device import choose_device
 
     chosen = single.one_setting(context, study, options)
-    found = diagnose_one(chosen, choose_device(device), lambda name: click.echo(f"checking {name}", err=True))
+    found = diagnose_one(chosen, choose_device(device), lambda stage: click.echo(stage, err=True))
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else _drawn(found))
     if found.wrong:
         return complain(f"wrong: {', '.join(finding.check for finding in found.wrong)}", 3)

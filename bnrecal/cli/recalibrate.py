@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from bnrecal.cli import single
-from bnrecal.cli.options import device_option, input_options
+from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @input_options
 @single.with_options(single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, device_option)
 @click.option(

@@ -66,6 +66,16 @@ def test_a_recalibrated_detector_is_sound(bnrecal: Callable[..., Any], calibrate
     assert "metric at batch sizes 1, 8, 64: 0." in found["batch-size"].evidence
 
 
+def test_what_recalibrate_writes_is_sound(bnrecal: Callable[..., Any]) -> None:
+    """Recalibrated from the command line, read again by --weights; another path does not fit the file."""
+    assert bnrecal("recalibrate", *SMALL, "-o", "w.safetensors").code == 0
+    ran = bnrecal("doctor", *SMALL, "--weights", "w.safetensors")
+    assert ran.code == 0, ran.out
+    ran = bnrecal("doctor", *SMALL, "--weights", "w.safetensors", "--arch", "arch1")
+    assert ran.code == 2
+    assert "--weights: w.safetensors is not of this network" in ran.err
+
+
 def test_the_metric_is_the_tasks(calibrated: None) -> None:
     """mAP@0.5 of the first images of the order, scored all together."""
     found = diagnose_one(STUDY, torch.device("cpu"), lambda name: None)
