@@ -99,7 +99,10 @@ def by_batch_size(patient: Patient) -> Finding:
 def _by_metric(patient: Patient, gap: float | None) -> Finding:
     """The metric at each size, where the outputs agree to `gap` or cannot be compared (None)."""
     sizes = ", ".join(map(str, EVALUATION_SIZES))
-    metrics = patient.metrics_by_size
+    try:
+        metrics = patient.metrics_by_size
+    except ModelError as error:
+        return answer("wrong", str(error), "evaluate(model, batches) has to take batches of any size")
     shown = ", ".join(f"{metric:.4f}" for metric in metrics)
     allowed = SAME_METRIC_HALF if patient.half else SAME_METRIC
     if max(metrics) - min(metrics) <= allowed * max(1.0, *map(abs, metrics)) or all(map(math.isnan, metrics)):

@@ -68,7 +68,8 @@ def diagnose(
             `recalibrate`. A loader or a list, so that it can be read again.
         evaluation: other images that it is evaluated on.
         evaluate: evaluate(model, batches) -> metric, higher is better; gets the first images of
-            `batches` in batches of several sizes, and a model that is in eval mode.
+            `batches` in batches of several sizes, and a copy of the model in eval mode (for one
+            check its BatchNorms normalise by batch all the same).
         forward: forward(model, batch); by default model(batch) or its first element.
         n_samples: images to read.
         on_check: told the name of each check before it runs.

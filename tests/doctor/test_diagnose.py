@@ -212,6 +212,19 @@ def test_a_metric_averaged_by_batch_is_told_from_a_network_that_differs() -> Non
     assert "do not average per-batch metrics" in found["batch-size"].remedy
 
 
+def test_an_evaluation_that_fails_at_a_batch_size_is_a_finding() -> None:
+    """A metric that squeezes its batch away at one image: named with the size, not skipped."""
+
+    def squeezing(model: nn.Module, batches: Any) -> float:
+        return float(
+            torch.stack([model(batch).squeeze(0).softmax(1).max(1)[0].mean() for batch in batches]).mean()
+        )
+
+    found = bnrecal.diagnose(sane(), BATCHES, evaluate=squeezing)
+    assert "evaluated in batches of 1 the model raised IndexError" in found["batch-size"].evidence
+    assert [finding.check for finding in found.wrong] == ["batch-size"]
+
+
 class Jittered(Dataset[Any]):
     """A dataset with a random transform."""
 
