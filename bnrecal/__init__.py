@@ -10,12 +10,16 @@ Names are imported when first used, so that the command line starts without torc
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bnrecal.doctor.diagnose import diagnose
+    from bnrecal.doctor.finding import Diagnosis, Finding
     from bnrecal.errors import BnrecalError
     from bnrecal.recalibration.estimators import Cumulative, Ema, Estimator, Moments, Pooled
     from bnrecal.recalibration.recalibrate import Recalibration, recalibrate, recalibrated
     from bnrecal.recalibration.statistics import Statistics
 
 _HOMES = {
+    "diagnose": "doctor.diagnose",
+    **dict.fromkeys(("Diagnosis", "Finding"), "doctor.finding"),
     "BnrecalError": "errors",
     **dict.fromkeys(("Cumulative", "Ema", "Estimator", "Moments", "Pooled"), "recalibration.estimators"),
     **dict.fromkeys(("Recalibration", "recalibrate", "recalibrated"), "recalibration.recalibrate"),
@@ -25,12 +29,15 @@ _HOMES = {
 __all__ = [
     "BnrecalError",
     "Cumulative",
+    "Diagnosis",
     "Ema",
     "Estimator",
+    "Finding",
     "Moments",
     "Pooled",
     "Recalibration",
     "Statistics",
+    "diagnose",
     "recalibrate",
     "recalibrated",
 ]

@@ -14,8 +14,7 @@ many. The batches of the update pass are the experiment and are never made small
 """
 
 import copy
-import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,17 @@ import torch
 from torch import Tensor
 
 from bnrecal.device import now_s
-from bnrecal.errors import BnrecalError, NotANumberError
+from bnrecal.images import (
+    FORWARD_IMAGES,
+    CalibrationBatches,
+    ForwardSize,
+    Parts,
+    chunks,
+    evaluation_parts,
+    joined_outputs,
+    read_ahead,
+    to_input,
+)
 from bnrecal.networks.network import Network
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.exact import exact_statistics
@@ -34,12 +43,7 @@ from bnrecal.recalibration.walk import Walk
 from bnrecal.study import MOMENTUM, Cell, Pass
 from bnrecal.tasks.task import Int64s, Task
 
-READ_AHEAD = 512  # images read and predicted at a time, about; fewer if they are large
-READ_AHEAD_BYTES = 2**27  # of float32 input in one such reading
-FORWARD_IMAGES = 64  # images in one evaluation forward: small enough for the processor's cache
-
 OnImages = Callable[[int], None]  # told how many calibration images were just done
-Parts = list[tuple[int, Any]]  # (position of the first image, predictions)
 
 
 @dataclass(frozen=True)
@@ -71,26 +75,20 @@ def measure(
     with Walk(bench.module, estimator, network.forward) as walk:
         done = 0
         for cell in todo.cells:
-            for start, stop in _chunks(done, cell.n_samples, cell.batch_size, bench.read_ahead):
+            for start, stop in chunks(done, cell.n_samples, cell.batch_size, bench.read_ahead):
                 bench.advance(walk, start, ids[start:stop], cell.batch_size)
                 on_images(stop - start)
             done = cell.n_samples
             yield bench.settle(cell, walk.statistics(), ids[:done], setup_s)
 
 
-def _chunks(start: int, stop: int, batch_size: int, about: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges that cover start..stop, `about` so long, of whole batches but for the last."""
-    size = max(1, about // batch_size) * batch_size
-    for at in range(start, stop, size):
-        yield at, min(at + size, stop)
-
-
 class _Bench:
     """A network on its device, with what the pass has gathered so far."""
 
     def __init__(self, task: Task, network: Network, device: torch.device) -> None:
-        self.task, self.predict, self.forward, self.device = task, network.predict, network.forward, device
-        self.read_ahead = max(1, min(READ_AHEAD, READ_AHEAD_BYTES // (4 * math.prod(task.input_shape))))
+        self.task, self.network, self.device = task, network, device
+        self.predict, self.forward = network.predict, network.forward
+        self.read_ahead = read_ahead(task)
         self.module = network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.for_updates = (
             GroupedEvaluation(copy.deepcopy(self.module), self.forward)
@@ -100,21 +98,19 @@ class _Bench:
         self.model_to_evaluate = copy.deepcopy(self.module).eval()
         self.parts: Parts = []
         self.read_s = self.recal_s = self.predict_s = 0.0
-        self.evaluation_batch = FORWARD_IMAGES
+        self.size = ForwardSize(device)
 
     def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int) -> None:
         """Take the images `ids`, which stand at `start` in the order, into statistics and predictions."""
         t0 = now_s(self.device)
-        batches = torch.split(self.to_input(self.task.calibration_images(ids)), batch_size)
+        batches = torch.split(to_input(self.task, self.task.calibration_images(ids), self.device), batch_size)
         t1 = now_s(self.device)
         after: list[tuple[Tensor, Statistics]] = []
         for batch in batches:
             walk.step(batch)
             after.append((batch, walk.statistics()))
         t2 = now_s(self.device)
-        self.parts.append(
-            (start, self.predict(self._as_memory_allows(lambda n: self._outputs_after(after, n))))
-        )
+        self.parts.append((start, self.predict(self.size.run(lambda n: self._outputs_after(after, n)))))
         t3 = now_s(self.device)
         self.read_s += t1 - t0
         self.recal_s += t2 - t1
@@ -129,13 +125,11 @@ class _Bench:
         t2 = now_s(self.device)
         update_s, eval_s = self.predict_s + t1 - t0, t2 - t1
         total_s = setup_s + self.read_s + self.recal_s + update_s + eval_s
-        return Measured(
-            cell, update, evaluated, self.recal_s, update_s, eval_s, total_s, self.evaluation_batch
-        )
+        return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s, self.size.n_images)
 
     def settle_exactly(self, cell: Cell, ids: Int64s, setup_s: float, on_images: OnImages) -> Measured:
         """Walk the images as often as `exact` needs, reading them anew each time; then evaluate."""
-        batches = _Rereadable(self, ids, cell.batch_size)
+        batches = CalibrationBatches(self.task, self.device, ids, cell.batch_size)
         t0 = now_s(self.device)
         final, _ = exact_statistics(self.module, batches, cell.n_samples, self.forward)
         t1 = now_s(self.device)
@@ -144,26 +138,14 @@ class _Bench:
         eval_s = now_s(self.device) - t1
         recal_s = t1 - t0 - batches.read_s
         return Measured(
-            cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s, self.evaluation_batch
+            cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s, self.size.n_images
         )
-
-    def _as_memory_allows(self, forward: Callable[[int], Any]) -> Any:
-        """forward(images at a time), with fewer and fewer images while memory runs out."""
-        while True:
-            try:
-                return forward(self.evaluation_batch)
-            except Exception as error:
-                if not is_out_of_memory(error) or self.evaluation_batch == 1:
-                    raise
-            self.evaluation_batch //= 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
 
     def _outputs_after(self, after: list[tuple[Tensor, Statistics]], at_once: int) -> Any:
         """Each batch's outputs under the statistics right after it."""
         if at_once < FORWARD_IMAGES:  # memory ran out: a batch may be too large by itself
             after = [(part, final) for batch, final in after for part in torch.split(batch, at_once)]
-        return _joined([self._output_under(group) for group in _grouped(after, at_once)])
+        return joined_outputs([self._output_under(group) for group in _grouped(after, at_once)])
 
     @torch.inference_mode()
     def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Any:
@@ -178,61 +160,13 @@ class _Bench:
         for batch, statistics in group:
             statistics.write_to(self.model_to_evaluate)
             outputs.append(self.forward(self.model_to_evaluate, batch))
-        return _joined(outputs)
+        return joined_outputs(outputs)
 
-    @torch.inference_mode()
     def _evaluate(self, final: Statistics) -> float:
         final.write_to(self.model_to_evaluate)
         model = folded(self.model_to_evaluate)
-        parts: Parts = []
-        n = self.task.n_evaluation
-        for start in range(0, n, self.read_ahead):
-            images = self.to_input(self.task.evaluation_images(start, min(start + self.read_ahead, n)))
-
-            def forward(at_once: int, images: Tensor = images) -> Any:
-                return _joined([self.forward(model, x) for x in torch.split(images, at_once)])
-
-            parts.append((start, self.predict(_a_number(self._as_memory_allows(forward)))))
+        parts = evaluation_parts(self.task, model, self.network, self.device, self.size, only_numbers=True)
         return self.task.score_evaluation(parts)
-
-    def to_input(self, images: Any) -> Tensor:
-        tensor = torch.from_numpy(images)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory().to(self.device, non_blocking=True)
-        return self.task.to_input(tensor).to(memory_format=torch.channels_last)
-
-
-@dataclass
-class _Rereadable:
-    """Batches of the images `ids`, read anew at each iteration; `read_s` is what reading took."""
-
-    bench: _Bench
-    ids: Int64s
-    batch_size: int
-    read_s: float = 0.0
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for start, stop in _chunks(0, len(self.ids), self.batch_size, self.bench.read_ahead):
-            started = now_s(self.bench.device)
-            images = self.bench.task.calibration_images(self.ids[start:stop])
-            batches = torch.split(self.bench.to_input(images), self.batch_size)
-            self.read_s += now_s(self.bench.device) - started
-            yield from batches
-
-
-def _joined(outputs: Sequence[Any]) -> Any:
-    """Outputs for consecutive images as one: tensors along their first dimension, lists one after another.
-
-    Raises BnrecalError for anything else; a network's `forward` may bring it into such a form.
-    """
-    if all(isinstance(output, Tensor) for output in outputs):
-        return torch.cat(list(outputs))
-    if all(isinstance(output, list) for output in outputs):
-        return [item for output in outputs for item in output]
-    kind = type(outputs[0]).__name__
-    raise BnrecalError(
-        f"the network gives a {kind} for a batch; needs a tensor, or a list with an entry an image"
-    )
 
 
 def _grouped(
@@ -247,22 +181,3 @@ def _grouped(
         group.append(item)
     if group:
         yield group
-
-
-def _a_number(output: Any) -> Any:
-    """The output itself; a network that gives NaN would score 0 and pass for a bad one."""
-    tensors = [
-        part for part in (output if isinstance(output, list) else [output]) if isinstance(part, Tensor)
-    ]
-    if any(bool(part.isnan().any()) for part in tensors):
-        raise NotANumberError("the network's output for evaluation images is not a number (NaN)")
-    return output
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the host or the GPU had no memory left, said by `error` or by what caused it."""
-    # torch's allocator for the host has no exception of its own
-    host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    if host or isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return error.__cause__ is not None and is_out_of_memory(error.__cause__)

@@ -131,7 +131,7 @@ def test_large_images_are_read_in_smaller_portions(monkeypatch: pytest.MonkeyPat
     """How many images are read at a time changes memory and no figure."""
     settings = {"arch": ["arch2"], "bs": [8], "samples": [64, 100]}
     usual = measured(**settings)
-    monkeypatch.setattr("bnrecal.measure.READ_AHEAD_BYTES", 3 * 64 * 64 * 4 * 8)
+    monkeypatch.setattr("bnrecal.images.READ_AHEAD_BYTES", 3 * 64 * 64 * 4 * 8)
     small = measured(**settings)
     assert [r.update for r in small] == pytest.approx([r.update for r in usual], abs=1e-4)
     assert [r.eval for r in small] == pytest.approx([r.eval for r in usual], abs=1e-4)

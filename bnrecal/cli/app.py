@@ -6,7 +6,9 @@ from typing import NoReturn
 
 import click
 
+from bnrecal.cli.doctor import doctor
 from bnrecal.cli.messages import complain
+from bnrecal.cli.recalibrate import recalibrate
 from bnrecal.cli.report import report
 from bnrecal.cli.show import show
 from bnrecal.cli.sweep import sweep
@@ -49,5 +51,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, report, show, verify, train):
+for command in (doctor, recalibrate, report, show, sweep, train, verify):
     cli.add_command(command)

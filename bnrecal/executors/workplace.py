@@ -12,7 +12,8 @@ from bnrecal.environment import describe_environment
 from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.executors.deadline import Deadline, TimedOut
 from bnrecal.executors.executor import Job, Outcome, utc_now
-from bnrecal.measure import Measured, is_out_of_memory, measure
+from bnrecal.images import is_out_of_memory
+from bnrecal.measure import Measured, measure
 from bnrecal.study import Cell, Pass
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")

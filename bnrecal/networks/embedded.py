@@ -14,7 +14,10 @@ from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import Network, Purpose
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bnrecal.networks.supernet import Supernet
+    from bnrecal.networks.weights_file import State
 
 WEIGHTS = "garments_supernet.safetensors"
 WEIGHTS_SHA256 = "8c14fa999dea9c87852c02d4dc42958880a3a04e647b3649cd75e6240028c4dc"
@@ -92,7 +95,7 @@ class EmbeddedSupernet:
     def check(self, arch: str) -> None:
         parse_arch(arch)
         if self.weights is not None:
-            self._supernet  # noqa: B018 - reads the file and compares it
+            self._subnet(arch)  # reads the file and compares it
             return
         _shipped_weights()
         if self._is_for != WEIGHTS_ARE_FOR:
@@ -108,13 +111,24 @@ class EmbeddedSupernet:
         return hashlib.sha256(f"{self._weights_sha256} {path}".encode()).hexdigest()[:16]
 
     def build(self, arch: str) -> Network:
-        """The subnet with trained weights, mean 0 and variance 1 in every BatchNorm."""
+        """The subnet with trained weights, mean 0 and variance 1 in every BatchNorm of the shipped ones."""
         from bnrecal.networks.head import detections
         from bnrecal.networks.predictions import class_indices
 
         predict = class_indices if self._is_for[2] == "top1" else detections
-        subnet = self._supernet.subnet(parse_arch(arch))
-        return Network(copy.deepcopy(subnet), predict)  # two builds share nothing
+        return Network(self._subnet(arch), predict)
+
+    def _subnet(self, arch: str) -> "nn.Module":
+        """A path through the supernet, or the one that `bnrecal recalibrate` wrote by itself."""
+        from bnrecal.networks.supernet import Supernet
+        from bnrecal.networks.weights_file import load_weights
+
+        path = parse_arch(arch)
+        if self.weights is None or not all(name[:1].isdigit() for name in self._state):
+            return copy.deepcopy(self._supernet.subnet(path))  # two builds share nothing
+        subnet = Supernet(*self._is_for).subnet(path)
+        load_weights(subnet, self._state, self.weights)
+        return subnet
 
     @property
     def _is_for(self) -> tuple[int, int, str]:
@@ -136,11 +150,18 @@ class EmbeddedSupernet:
         from safetensors.torch import load
 
         from bnrecal.networks.supernet import Supernet
-        from bnrecal.networks.weights_file import load_weights, read_weights
+        from bnrecal.networks.weights_file import load_weights
 
         supernet = Supernet(*self._is_for)
         if self.weights is None:
             supernet.load_state_dict(load(_shipped_weights()))
         else:
-            load_weights(supernet, read_weights(self.weights), self.weights)
+            load_weights(supernet, self._state, self.weights)
         return supernet
+
+    @functools.cached_property
+    def _state(self) -> "State":
+        from bnrecal.networks.weights_file import read_weights
+
+        assert self.weights is not None
+        return read_weights(self.weights)

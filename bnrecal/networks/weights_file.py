@@ -77,8 +77,9 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     """
     own = module.state_dict()
     state = _without_prefix(state, own.keys())
+    given = {_memory(own[name]) for name in own if name in state}  # a tied tensor stands under one name
     needed = [name for name in own if name.rpartition(".")[2] not in _STATISTICS]
-    missing = [name for name in needed if name not in state]
+    missing = [name for name in needed if name not in state and _memory(own[name]) not in given]
     unexpected = [name for name in state if name not in own]
     misshapen = [
         f"{name} {_shape(state[name])} in the file, {_shape(own[name])} in the network"
@@ -93,6 +94,11 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     if faults:
         raise BnrecalError(f"--weights: {path} is not of this network: {'; '.join(faults)}")
     module.load_state_dict(dict(state), strict=False)
+
+
+def _memory(tensor: Tensor) -> tuple[object, ...]:
+    """Alike for tensors that are the same memory, seen in the same way."""
+    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def _without_prefix(state: Mapping[str, Tensor], wanted: Any) -> Mapping[str, Tensor]:

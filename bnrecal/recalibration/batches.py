@@ -1,8 +1,9 @@
 """What counts as a batch: how it is run, how many images it holds, how it is cut."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError
@@ -52,20 +53,56 @@ def _count(batch: Any) -> int:
 
 def first_images(batch: Any, n: int) -> Any:
     """The batch cut to its first n images, in all its parts that have as many entries as images."""
-    size = count_images(batch)
+    return images_between(batch, 0, n)
+
+
+def images_between(batch: Any, start: int, stop: int) -> Any:
+    """The batch cut to its images start..stop-1, in all its parts that have as many entries as images."""
+    size, where = count_images(batch), slice(start, stop)
     if isinstance(batch, tuple | list) and not _is_samples(batch):
-        return _rebuilt(batch, [_cut(part, size, n) for part in batch])
-    return _cut(batch, size, n)
+        return _rebuilt(batch, [_cut(part, size, where) for part in batch])
+    return _cut(batch, size, where)
 
 
-def _cut(part: Any, size: int, n: int) -> Any:
+def _cut(part: Any, size: int, where: slice) -> Any:
     if isinstance(part, Tensor):
-        return part[:n] if part.dim() and part.shape[0] == size else part
+        return part[where] if part.dim() and part.shape[0] == size else part
     if isinstance(part, dict):
-        return {name: _cut(value, size, n) for name, value in part.items()}
+        return {name: _cut(value, size, where) for name, value in part.items()}
     if isinstance(part, tuple | list) and len(part) == size:
-        return _rebuilt(part, list(part[:n])) if not hasattr(part, "_fields") else part
+        return _rebuilt(part, list(part[where])) if not hasattr(part, "_fields") else part
     return part
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """Batches of one structure as one batch; parts that do not go by image are the first batch's.
+
+    Raises BnrecalError if images of different shapes would meet in one tensor.
+    """
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    sizes = [count_images(batch) for batch in batches]
+    if isinstance(first, tuple | list) and not _is_samples(first):
+        return _rebuilt(first, [_join(parts, sizes) for parts in zip(*batches, strict=True)])
+    return _join(batches, sizes)
+
+
+def _join(parts: Sequence[Any], sizes: list[int]) -> Any:
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: _join([part[name] for part in parts], sizes) for name in first}
+    if isinstance(first, Tensor):
+        if not all(part.dim() and len(part) == n for part, n in zip(parts, sizes, strict=True)):
+            return first
+        if len({part.shape[1:] for part in parts}) > 1:
+            shapes = ", ".join(sorted({str(tuple(part.shape[1:])) for part in parts}))
+            raise BnrecalError(f"batches: images of different shapes ({shapes}) cannot be put in one batch")
+        return torch.cat(list(parts))
+    by_image = isinstance(first, tuple | list) and not hasattr(first, "_fields")
+    if by_image and all(len(part) == n for part, n in zip(parts, sizes, strict=True)):
+        return _rebuilt(first, [item for part in parts for item in part])
+    return first
 
 
 def _rebuilt(like: Any, parts: list[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,6 +16,33 @@ _TORCH_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 def _in_a_group() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether torch.compile took part of the model, by wrapping or in place."""
+    return any(
+        getattr(module, "_orig_mod", None) is not None or module._compiled_call_impl is not None
+        for module in model.modules()
+    )
+
+
+def eager_only() -> AbstractContextManager[None]:
+    """Within it compiled code runs as it was written: lent forwards would be compiled anew each time."""
+    context: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return context
+
+
+def of_nothing(module: _BatchNorm) -> Callable[..., Any]:
+    """What the module gives for no values at all, with no trace in its buffers."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        training, module.training = module.training, False
+        try:
+            return type(module).forward(module, *args, **kwargs)
+        finally:
+            module.training = training
+
+    return forward
 
 
 def is_trusted(module: _BatchNorm) -> bool:

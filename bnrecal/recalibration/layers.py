@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -52,6 +53,9 @@ def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
             left[name] = f"nothing to recalibrate: {type(module).__name__} normalises each image by itself"
         elif type(module).__name__.startswith("FrozenBatchNorm"):
             left[name] = "frozen by its type: its statistics are constants"
+        elif isinstance(module, torch.jit.ScriptModule) and not name:
+            left[name] = "TorchScript: recalibrate the module before scripting it"
+    _check_apart(live)
     if not live:
         by_reason: dict[str, list[str]] = {}
         for name, reason in left.items():
@@ -62,3 +66,28 @@ def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
         )
         raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or 'none at all'})")
     return live, left
+
+
+def _check_apart(layers: list[Layer]) -> None:
+    """Refuse layers that share a buffer: each would overwrite what the other was given."""
+    seen: dict[tuple[object, int], str] = {}
+    for layer in layers:
+        where = layer.running_mean.device, layer.running_mean.data_ptr()
+        if where in seen and where[1]:
+            raise BnrecalError(
+                f"{seen[where]} and {layer.name} share one running_mean, so neither can have its own; give "
+                "each its buffers, or use one module in both places"
+            )
+        seen[where] = layer.name
+
+
+def inner_of(model: nn.Module) -> nn.Module:
+    """The module inside DataParallel's, DistributedDataParallel's and torch.compile's wrappers."""
+    while True:
+        compiled = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(compiled, nn.Module):
+            model = compiled
+        else:
+            return model

@@ -15,7 +15,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, call, exactly
 from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
 from bnrecal.recalibration.exact import check_rereadable, exact_statistics
-from bnrecal.recalibration.layers import find_layers
+from bnrecal.recalibration.layers import find_layers, inner_of
 from bnrecal.recalibration.merge import n_processes, together, walked
 from bnrecal.recalibration.scope import copies, put_back
 from bnrecal.recalibration.statistics import Statistics
@@ -86,8 +86,7 @@ def recalibrate(
             inside a batch, values out of range.
     """
     forward = forward or call
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        model = model.module  # whose processes are joined here, batch by batch it needs no joining
+    model = inner_of(model)  # processes are joined here; replicas would take their moments with them
 
     def prepared() -> tuple[frozenset[int], Iterable[Any]]:
         wanted = _check(n_samples, snapshots, estimator, reset)

@@ -27,7 +27,13 @@ class Borrowed:
     def __enter__(self) -> Self:
         self._modes = [(module, module.training) for module in self.model.modules()]
         self._own = [
-            (layer.module, layer.module.momentum, layer.module.__dict__.get("forward"), _buffers(layer))
+            (
+                layer.module,
+                layer.module.momentum,
+                layer.module.track_running_stats,
+                layer.module.__dict__.get("forward"),
+                _buffers(layer),
+            )
             for layer in self.layers
         ]
         for module, _ in self._modes:
@@ -41,6 +47,7 @@ class Borrowed:
         module = layer.module
         module.training = True
         module.momentum = momentum
+        module.track_running_stats = True  # where it was set to False later, buffers would not be written
         module.__dict__["forward"] = forward
         tracked = module.num_batches_tracked
         counter = None if tracked is None else tracked.clone()
@@ -57,8 +64,9 @@ class Borrowed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for norm, momentum, forward, buffers in self._own:
+        for norm, momentum, tracks, forward, buffers in self._own:
             norm.momentum = momentum
+            norm.track_running_stats = tracks
             norm._buffers.update(zip(_BUFFERS, buffers, strict=True))
             norm.__dict__.pop("forward", None)
             if forward is not None:

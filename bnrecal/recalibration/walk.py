@@ -12,6 +12,7 @@ means far from zero, where its float32 sums lose the variance. The last is seen 
 batch is then run again with those layers looked at closely, from then on.
 """
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.recalibration.batches import Forward, call
 from bnrecal.recalibration.estimators import Ema, Estimator, Moments, State
-from bnrecal.recalibration.forwards import forward_of, is_trusted
+from bnrecal.recalibration.forwards import eager_only, forward_of, is_compiled, is_trusted, of_nothing
 from bnrecal.recalibration.layers import Layer, find_layers
 from bnrecal.recalibration.moments import FAR, MANY, moments_into
 from bnrecal.recalibration.scope import Borrowed
@@ -68,6 +69,7 @@ class Walk:
         self._far: set[int] = set()  # layers found to need that in this batch
         self._n_calls: dict[tuple[int, ...], int] = {}  # layers taken in together -> how often
         self._scope = Borrowed(model, self.layers)
+        self._eagerly = eager_only if is_compiled(model) else contextlib.nullcontext
         self._states: dict[int, State] = {}  # of called layers outside the block
         self._block: tuple[int, ...] = ()  # layers whose states stand side by side in _block_state
         self._block_state: State = ()
@@ -125,7 +127,8 @@ class Walk:
     def _run(self, batch: Any) -> Any:
         self._calls_now = 0
         try:
-            return self.forward(self.model, batch)
+            with self._eagerly():
+                return self.forward(self.model, batch)
         except BnrecalError:
             raise
         except Exception as error:
@@ -196,13 +199,15 @@ class Walk:
 
     def _watched(self, index: int, layer: Layer, lent: tuple[Tensor, Tensor] | None) -> Callable[..., Any]:
         """The layer's forward, noting the call; its moments come from the kernel or from a close look."""
-        forward = forward_of(layer.module, lent)
+        forward, empty = forward_of(layer.module, lent), of_nothing(layer.module)
         pending, close, n_channels = self._pending, self._close, layer.n_channels
         mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             x: Tensor = args[0] if args else next(iter(kwargs.values()))
             count = x.numel() // n_channels  # (images, channels, ...)
+            if not count:  # no region in any image: nothing to learn, nothing to normalise
+                return empty(*args, **kwargs)
             if count < 2 or index in pending:
                 self._second_thoughts(index, count)
             pending[index] = count
@@ -219,10 +224,9 @@ class Walk:
 
     def _second_thoughts(self, index: int, count: int) -> None:
         """Too few values, or a second call in one batch: then the vector still holds the first."""
-        if count < (2 if self.by_batch else 1):
-            values = "one value" if count else "no value"
+        if count < 2 and self.by_batch:
             raise BnrecalError(
-                f"batch {self.n_updates}: {self.layers[index].name} gets {values} per channel, which has "
+                f"batch {self.n_updates}: {self.layers[index].name} gets one value per channel, which has "
                 "no variance; use larger batches or leave out the short last one"
             )
         if index in self._pending:

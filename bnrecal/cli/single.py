@@ -1,0 +1,61 @@
+"""Options of the commands that take one network in one setting."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bnrecal.cli.options import gathered, setting
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+BATCH_SIZE, SAMPLES, ESTIMATOR = 32, 1024, "pooled"
+
+
+def _alone(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """One value, as the list of one that a study wants."""
+    return None if value is None else (value.strip(),)
+
+
+ARCH = setting("arch", callback=_alone, help="One architecture, if there are several.")
+BATCH = setting("bs", callback=_alone, help=f"Images in a batch.  [{BATCH_SIZE}]")
+COUNT = setting("samples", callback=_alone, help=f"Calibration images.  [{SAMPLES}, or all there are]")
+SEED = setting("seed", help="Draws the fixed order of the calibration images.  [0]")
+RULE = (
+    setting("estimator", callback=_alone, help=f"ema, cumulative, pooled or exact.  [{ESTIMATOR}]"),
+    setting("momentum", callback=_alone, help="Momentum of ema.  [0.1]"),
+)
+
+
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """These options, in the order the help shows them."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def one_setting(context: click.Context, file: Path | None, options: Mapping[str, Any]) -> Any:
+    """The study of one cell that these options and this file ask for, with this page's defaults.
+
+    Raises BnrecalError where more than one architecture or value is left.
+    """
+    from bnrecal import tasks
+    from bnrecal.plan import complete_study
+    from bnrecal.single import check_single
+
+    settings, places = gathered(context, file, options)
+    settings.setdefault("bs", (BATCH_SIZE,))
+    settings.setdefault("estimator", (ESTIMATOR,))
+    if "samples" not in settings:  # the task says how many there are, once the rest is known
+        settings["samples"] = (2**62,)  # enough for any batch
+        first = complete_study(settings, places)
+        check_single(first)
+        settings["samples"] = (max(*first.bs, min(SAMPLES, tasks.of(first).n_calibration)),)
+    study = complete_study(settings, places)
+    check_single(study)
+    return study

@@ -1,0 +1,1 @@
+"""Why a network evaluates badly, or otherwise at another batch size: `diagnose` looks, checks name it."""

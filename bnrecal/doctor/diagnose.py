@@ -1,0 +1,97 @@
+"""The public way in: `diagnose` runs the table of checks."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from bnrecal.doctor import behaviour_checks as behaviour
+from bnrecal.doctor import settings_checks as settings
+from bnrecal.doctor import statistics_checks as statistics
+from bnrecal.doctor.finding import Diagnosis, Finding
+from bnrecal.doctor.patient import Evaluate, Patient
+from bnrecal.errors import BnrecalError
+from bnrecal.recalibration.batches import Forward, call
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that may be wrong."""
+
+    name: str
+    looks_at: str
+    run: Callable[[Patient], Finding]
+
+
+CHECKS = (
+    Check("runs", "a forward in evaluation mode: finite, and depends on the image", behaviour.runs),
+    Check("never-updated", "mean 0, variance 1 and no batch tracked", statistics.never_updated),
+    Check("broken-statistics", "NaN, infinity, zero or negative variance", statistics.broken_statistics),
+    Check("momentum", "None, 0, 1, or another framework's convention", settings.momentum),
+    Check("eps", "an eps that is no small part of the variance", settings.eps),
+    Check("affine", "NaN, infinity or zeros in weight and bias", settings.affine),
+    Check("tracking", "track_running_stats off, at construction or later", settings.tracking_off),
+    Check("train-mode", "BatchNorm in train mode after eval()", behaviour.train_mode),
+    Check("frozen", "BatchNorm in eval mode in a model in train mode", statistics.frozen),
+    Check("randomness", "dropout in evaluation", behaviour.randomness),
+    Check("loader", "a second reading gives the same images", behaviour.reading),
+    Check("batch-size", "outputs and metric in batches of 1, 8 and 64", behaviour.by_batch_size),
+    Check("values", "values per channel in a batch", statistics.few_values),
+    Check("shift", "stored beside re-estimated statistics", statistics.shifted),
+    Check("train-gap", "evaluation beside normalising by batch", behaviour.train_gap),
+    Check("domain", "evaluation images beside calibration images", behaviour.domain),
+    Check("used", "layers no image reaches, or passes several times", statistics.unreached),
+    Check("kinds", "precision and types", settings.kinds),
+)
+
+
+def diagnose(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    evaluation: Iterable[Any] | None = None,
+    evaluate: Evaluate | None = None,
+    forward: Forward | None = None,
+    n_samples: int = 1024,
+    on_check: Callable[[str], None] = lambda name: None,
+) -> Diagnosis:
+    """Look for what makes `model` evaluate badly, or otherwise at another batch size.
+
+    Nothing is changed: all looks are at copies. About ten forwards of `n_samples` images or fewer,
+    which are kept in memory meanwhile.
+
+    Args:
+        model: any module.
+        batches: images as it is trained or recalibrated with, in the batches used for that; as in
+            `recalibrate`. A loader or a list, so that it can be read again.
+        evaluation: other images that it is evaluated on.
+        evaluate: evaluate(model, batches) -> metric, higher is better; gets the first images of
+            `batches` in batches of several sizes, and a copy of the model in eval mode (for one
+            check its BatchNorms normalise by batch all the same).
+        forward: forward(model, batch); by default model(batch) or its first element.
+        n_samples: images to read.
+        on_check: told the name of each check before it runs.
+
+    Raises:
+        BnrecalError: no images, images that cannot be counted, a model that cannot be copied.
+    """
+    if n_samples < 1:
+        raise BnrecalError(f"n_samples={n_samples}: at least 1")
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
+        patient = Patient(model, batches, evaluation, evaluate, forward or call, n_samples)
+        findings = []
+        for check in CHECKS:
+            on_check(check.name)
+            findings.append(_run(check, patient))
+    return Diagnosis(tuple(findings), patient.n_images, patient.batch_size)
+
+
+def _run(check: Check, patient: Patient) -> Finding:
+    try:
+        found = check.run(patient)
+    except BnrecalError as error:
+        return Finding(check.name, "skipped", str(error) if patient.runs else "the model does not run")
+    return replace(found, check=check.name)
