@@ -11,11 +11,12 @@ metric are made for several batches at once (see recalibration/grouped.py), whic
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bnrecal.device import now_s
@@ -42,18 +43,27 @@ class Measured:
     """What one cell gave; times in seconds, as bnrecal/store.py's columns define them."""
 
     cell: Cell
-    update: float | None  # None for `exact`, which has no such pass
+    update: float | None  # None for `exact`, which has no such pass, and where it was not asked for
     eval: float
     recal_s: float
     update_s: float
     eval_s: float
     total_s: float
+    evidence: Mapping[str, NDArray[Any]]  # of `eval`, image by image: see tasks/task.py
 
 
 def measure(
-    todo: Pass, task: Task, network: Network, device: torch.device, on_images: OnImages
+    todo: Pass,
+    task: Task,
+    network: Network,
+    device: torch.device,
+    on_images: OnImages,
+    update_metric: bool = True,
 ) -> Iterator[Measured]:
-    """Yield one `Measured` per cell of the pass, as soon as it is known."""
+    """Yield one `Measured` per cell of the pass, as soon as it is known.
+
+    Without `update_metric` no calibration image is predicted, and `update` is None.
+    """
     started = now_s(device)
     ids = task.order(todo.first.seed)[: todo.n_samples]
     bench = _Bench(task, network, device)
@@ -66,7 +76,7 @@ def measure(
         done = 0
         for cell in todo.cells:
             for start, stop in _chunks(done, cell.n_samples, cell.batch_size):
-                bench.advance(walk, start, ids[start:stop], cell.batch_size)
+                bench.advance(walk, start, ids[start:stop], cell.batch_size, update_metric)
                 on_images(stop - start)
             done = cell.n_samples
             yield bench.settle(cell, walk.statistics(), ids[:done], setup_s)
@@ -94,7 +104,7 @@ class _Bench:
         self.parts: Parts = []
         self.read_s = self.recal_s = self.predict_s = 0.0
 
-    def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int) -> None:
+    def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int, predict: bool) -> None:
         """Take the images `ids`, which stand at `start` in the order, into statistics and predictions."""
         t0 = now_s(self.device)
         batches = torch.split(self.to_input(self.task.calibration_images(ids)), batch_size)
@@ -102,10 +112,12 @@ class _Bench:
         after: list[tuple[Tensor, Statistics]] = []
         for batch in batches:
             walk.step(batch)
-            after.append((batch, walk.statistics()))
+            if predict:
+                after.append((batch, walk.statistics()))
         t2 = now_s(self.device)
-        outputs = [self._output_under(group) for group in _grouped(after)]
-        self.parts.append((start, self.predict(torch.cat(outputs))))
+        if predict:
+            outputs = [self._output_under(group) for group in _grouped(after)]
+            self.parts.append((start, self.predict(torch.cat(outputs))))
         t3 = now_s(self.device)
         self.read_s += t1 - t0
         self.recal_s += t2 - t1
@@ -114,13 +126,15 @@ class _Bench:
     def settle(self, cell: Cell, final: Statistics, ids: Int64s, setup_s: float) -> Measured:
         """Score the pass so far and evaluate the network with the statistics it has now."""
         t0 = now_s(self.device)
-        update = self.task.score_calibration(ids, self.parts)
+        update = self.task.score_calibration(ids, self.parts) if self.parts else None
         t1 = now_s(self.device)
-        evaluated = self._evaluate(final)
+        predicted = self._evaluate(final)
+        evaluated = self.task.score_evaluation(predicted)
         t2 = now_s(self.device)
         update_s, eval_s = self.predict_s + t1 - t0, t2 - t1
         total_s = setup_s + self.read_s + self.recal_s + update_s + eval_s
-        return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s)
+        evidence = self.task.evidence(predicted)
+        return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s, evidence)
 
     def settle_exactly(self, cell: Cell, ids: Int64s, setup_s: float, on_images: OnImages) -> Measured:
         """Walk the images as often as `exact` needs, reading them anew each time; then evaluate."""
@@ -129,10 +143,13 @@ class _Bench:
         final, _ = exact_statistics(self.module, batches, cell.n_samples, call)
         t1 = now_s(self.device)
         on_images(cell.n_samples)
-        evaluated = self._evaluate(final)
+        predicted = self._evaluate(final)
+        evaluated = self.task.score_evaluation(predicted)
         eval_s = now_s(self.device) - t1
         recal_s = t1 - t0 - batches.read_s
-        return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s)
+        total_s = setup_s + t1 - t0 + eval_s
+        evidence = self.task.evidence(predicted)
+        return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, total_s, evidence)
 
     @torch.inference_mode()
     def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Tensor:
@@ -149,7 +166,8 @@ class _Bench:
         return torch.cat(outputs)
 
     @torch.inference_mode()
-    def _evaluate(self, final: Statistics) -> float:
+    def _evaluate(self, final: Statistics) -> Parts:
+        """Predictions for the evaluation images with these statistics."""
         final.write_to(self.model_to_evaluate)
         model = folded(self.model_to_evaluate)
         parts: Parts = []
@@ -158,7 +176,7 @@ class _Bench:
             images = self.task.evaluation_images(start, min(start + READ_AHEAD, n))
             outputs = [model(x) for x in torch.split(self.to_input(images), FORWARD_IMAGES)]
             parts.append((start, self.predict(torch.cat(outputs))))
-        return self.task.score_evaluation(parts)
+        return parts
 
     def to_input(self, images: Any) -> Tensor:
         tensor = torch.from_numpy(images)

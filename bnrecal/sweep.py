@@ -6,7 +6,7 @@ The sweep alone writes to the store; executors only give outcomes back.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from bnrecal import tasks
+from bnrecal import evidence, tasks
 from bnrecal.executors.inline import OnImages, Outcome, run_inline
 from bnrecal.plan import cells_of, passes_of
 from bnrecal.store import SCHEMA_VERSION, Row, Store, finite_or_none
@@ -56,6 +56,8 @@ def sweep(plan: Plan, store: Store, device: str, on_images: OnImages) -> Iterato
     """Run the plan's passes; each yielded row is already on disk."""
     for outcome in run_inline(plan.study, plan.passes, device, on_images):
         row = row_of(outcome)
+        if outcome.evidence and row["status"] == "done":
+            evidence.keep(store.folder, row["key"], outcome.evidence)
         store.append(row)
         yield row
 

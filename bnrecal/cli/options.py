@@ -31,6 +31,7 @@ GRID = (
     setting("estimator", callback=comma_list, help="ema, cumulative, pooled, exact; comma list.  [ema]"),
     setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]"),
     setting("seed", help="Draws the fixed order of the calibration images.  [0]"),
+    setting("repeats", help="Orders of the images: seed, seed + 1, ...  [1]"),
 )
 device_option = setting("device", default="auto", help="auto, cpu, cuda or cuda:i.", show_default=True)
 

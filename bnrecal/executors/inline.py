@@ -2,8 +2,9 @@
 
 import datetime
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.study import Cell, Inputs, Pass
@@ -20,6 +21,7 @@ class Outcome:
     started_at: str  # UTC, ISO 8601
     figures: dict[str, float | None]  # update, eval and the times; empty if it failed
     error: str | None = None
+    evidence: Mapping[str, Any] | None = None  # per-image evidence of `eval`, for intervals
 
 
 def run_inline(inputs: Inputs, passes: Sequence[Pass], device: str, on_images: OnImages) -> Iterator[Outcome]:
@@ -44,7 +46,7 @@ def run_inline(inputs: Inputs, passes: Sequence[Pass], device: str, on_images: O
                 names = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
                 figures = {name: getattr(result, name) for name in names}
                 left.remove(result.cell)
-                yield Outcome(result.cell, str(chosen), started_at, figures)
+                yield Outcome(result.cell, str(chosen), started_at, figures, evidence=result.evidence)
         except BnrecalError as error:
             reason = str(error)
         except Exception:  # a bug or a broken network: keep the row, name the place

@@ -1,7 +1,7 @@
 """Tasks `garments` and `tiny`: detect garments in composed scenes; scored by mAP@0.5."""
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from bnrecal.data.scene_store import SceneSet
 from bnrecal.data.scenes import VERSION
 from bnrecal.data.sprites import sheets_digest
 from bnrecal.metrics.boxes import Detections, GroundTruth
-from bnrecal.metrics.map50 import map50
+from bnrecal.metrics.map50 import evidence, map50
 from bnrecal.tasks.task import PredictionParts
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class Garments:
         return map50(GroundTruth(len(ids), *self.training_scenes.objects(ids)), Detections.join(parts))
 
     def score_evaluation(self, parts: PredictionParts) -> float:
+        return map50(self._held_out(), Detections.join(parts))
+
+    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
+        return evidence(self._held_out(), Detections.join(parts))
+
+    def _held_out(self) -> GroundTruth:
         n = self.n_evaluation
-        truth = GroundTruth(n, *self.validation_scenes.objects(np.arange(n)))
-        return map50(truth, Detections.join(parts))
+        return GroundTruth(n, *self.validation_scenes.objects(np.arange(n)))
