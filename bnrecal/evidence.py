@@ -3,9 +3,12 @@
 It is a side file: where it is missing, a figure has no interval, and nothing else is lost.
 """
 
+import contextlib
 import os
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,9 @@ from typing import Any
 from bnrecal.errors import BnrecalError
 
 FOLDER = "evidence"
+# What reading an archive raises that is cut short, overwritten or none at all.
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError)
+_DAMAGE += (zipfile.BadZipFile, zlib.error, struct.error)
 
 
 def path_of(folder: Path, key: str) -> Path | None:
@@ -35,7 +41,8 @@ def keep(folder: Path, key: str, arrays: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         work.replace(path)
     except OSError as error:
-        work.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            work.unlink()
         raise BnrecalError(f"--out: cannot write {path}: {error.strerror}") from None
 
 
@@ -47,7 +54,7 @@ def load(folder: Path, key: str) -> dict[str, Any] | None:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise BnrecalError(f"{path}: damaged: {error}; remove it, its cell then has no interval") from None

@@ -40,7 +40,8 @@ def test_missing_evidence_is_none_and_damage_is_named(tmp_path: Path) -> None:
     assert evidence.load(tmp_path, KEY) is None
     evidence.keep(tmp_path, KEY, {"correct": np.ones(3000, np.uint8)})
     path = tmp_path / "evidence" / f"{KEY}.npz"
-    for damaged in (path.read_bytes()[:50], b"", b"no archive"):
+    whole = path.read_bytes()
+    for damaged in (whole[:50], b"", b"no archive", whole[:60] + bytes(20) + whole[80:]):
         path.write_bytes(damaged)
         with pytest.raises(BnrecalError, match=f"{KEY}.npz: damaged"):
             evidence.load(tmp_path, KEY)
