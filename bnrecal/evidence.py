@@ -17,8 +17,10 @@ from bnrecal.errors import BnrecalError
 
 FOLDER = "evidence"
 # What reading an archive raises that is cut short, overwritten or none at all.
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError)
-_DAMAGE += (zipfile.BadZipFile, zlib.error, struct.error)
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 def path_of(folder: Path, key: str) -> Path | None:
