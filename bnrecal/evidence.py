@@ -16,6 +16,7 @@ from typing import Any
 from bnrecal.errors import BnrecalError
 
 FOLDER = "evidence"
+Arrays = dict[str, Any]  # numpy arrays by name; numpy itself is imported when they are
 # What reading an archive raises that is cut short, overwritten or none at all.
 _DAMAGE = (
     *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError),
@@ -48,7 +49,7 @@ def keep(folder: Path, key: str, arrays: Mapping[str, Any]) -> None:
         raise BnrecalError(f"--out: cannot write {path}: {error.strerror}") from None
 
 
-def load(folder: Path, key: str) -> dict[str, Any] | None:
+def load(folder: Path, key: str) -> Arrays | None:
     """The arrays of a cell, or None if there are none. Raises BnrecalError, naming it, for a damaged file."""
     path = path_of(folder, key)
     if path is None or not path.exists():
