@@ -11,7 +11,8 @@ metric are made for several batches at once (see recalibration/grouped.py), whic
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnrecal.device import now_s
+from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import Network
-from bnrecal.recalibration.batches import call
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.exact import exact_statistics
 from bnrecal.recalibration.fold import folded
-from bnrecal.recalibration.grouped import GroupedEvaluation
+from bnrecal.recalibration.grouped import GroupedEvaluation, NotByImageError
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 from bnrecal.study import MOMENTUM, Cell, Pass
 from bnrecal.tasks.task import Int64s, Task
 
-READ_AHEAD = 512  # calibration images decoded and predicted at a time, about
+READ_AHEAD = 512  # images read and predicted at a time, about; fewer if they are large
+READ_AHEAD_BYTES = 2**27  # of float32 input in one such reading
 FORWARD_IMAGES = 64  # images in one evaluation forward: small enough for the processor's cache
 
 OnImages = Callable[[int], None]  # told how many calibration images were just done
@@ -72,19 +74,19 @@ def measure(
         yield bench.settle_exactly(todo.first, ids, setup_s, on_images)
         return
     estimator = make_estimator(todo.first.estimator, todo.first.momentum or MOMENTUM)
-    with Walk(bench.module, estimator) as walk:
+    with Walk(bench.module, estimator, network.forward) as walk:
         done = 0
         for cell in todo.cells:
-            for start, stop in _chunks(done, cell.n_samples, cell.batch_size):
+            for start, stop in _chunks(done, cell.n_samples, cell.batch_size, bench.read_ahead):
                 bench.advance(walk, start, ids[start:stop], cell.batch_size, update_metric)
                 on_images(stop - start)
             done = cell.n_samples
             yield bench.settle(cell, walk.statistics(), ids[:done], setup_s)
 
 
-def _chunks(start: int, stop: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges that cover start..stop, each of whole batches but for the last."""
-    size = max(1, READ_AHEAD // batch_size) * batch_size
+def _chunks(start: int, stop: int, batch_size: int, about: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges that cover start..stop, `about` so long, of whole batches but for the last."""
+    size = max(1, about // batch_size) * batch_size
     for at in range(start, stop, size):
         yield at, min(at + size, stop)
 
@@ -93,10 +95,11 @@ class _Bench:
     """A network on its device, with what the pass has gathered so far."""
 
     def __init__(self, task: Task, network: Network, device: torch.device) -> None:
-        self.task, self.predict, self.device = task, network.predict, device
+        self.task, self.predict, self.forward, self.device = task, network.predict, network.forward, device
+        self.read_ahead = max(1, min(READ_AHEAD, READ_AHEAD_BYTES // (4 * math.prod(task.input_shape))))
         self.module = network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.for_updates = (
-            GroupedEvaluation(copy.deepcopy(self.module))
+            GroupedEvaluation(copy.deepcopy(self.module), self.forward)
             if GroupedEvaluation.can_serve(self.module)
             else None
         )
@@ -117,7 +120,7 @@ class _Bench:
         t2 = now_s(self.device)
         if predict:
             outputs = [self._output_under(group) for group in _grouped(after)]
-            self.parts.append((start, self.predict(torch.cat(outputs))))
+            self.parts.append((start, self.predict(_joined(outputs))))
         t3 = now_s(self.device)
         self.read_s += t1 - t0
         self.recal_s += t2 - t1
@@ -140,7 +143,7 @@ class _Bench:
         """Walk the images as often as `exact` needs, reading them anew each time; then evaluate."""
         batches = _Rereadable(self, ids, cell.batch_size)
         t0 = now_s(self.device)
-        final, _ = exact_statistics(self.module, batches, cell.n_samples, call)
+        final, _ = exact_statistics(self.module, batches, cell.n_samples, self.forward)
         t1 = now_s(self.device)
         on_images(cell.n_samples)
         predicted = self._evaluate(final)
@@ -152,18 +155,19 @@ class _Bench:
         return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, total_s, evidence)
 
     @torch.inference_mode()
-    def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Tensor:
+    def _output_under(self, group: list[tuple[Tensor, Statistics]]) -> Any:
         """The network's outputs for some batches, each under its own statistics."""
-        output: Tensor
         if self.for_updates is not None:
             sizes = [(len(batch), statistics) for batch, statistics in group]
-            output = self.for_updates.run(torch.cat([batch for batch, _ in group]), sizes)
-            return output
+            try:
+                return self.for_updates.run(torch.cat([batch for batch, _ in group]), sizes)
+            except NotByImageError:  # a BatchNorm that sees something else than images: one by one
+                self.for_updates = None
         outputs = []
         for batch, statistics in group:
             statistics.write_to(self.model_to_evaluate)
-            outputs.append(self.model_to_evaluate(batch))
-        return torch.cat(outputs)
+            outputs.append(self.forward(self.model_to_evaluate, batch))
+        return _joined(outputs)
 
     @torch.inference_mode()
     def _evaluate(self, final: Statistics) -> Parts:
@@ -172,10 +176,10 @@ class _Bench:
         model = folded(self.model_to_evaluate)
         parts: Parts = []
         n = self.task.n_evaluation
-        for start in range(0, n, READ_AHEAD):
-            images = self.task.evaluation_images(start, min(start + READ_AHEAD, n))
-            outputs = [model(x) for x in torch.split(self.to_input(images), FORWARD_IMAGES)]
-            parts.append((start, self.predict(torch.cat(outputs))))
+        for start in range(0, n, self.read_ahead):
+            images = self.task.evaluation_images(start, min(start + self.read_ahead, n))
+            outputs = [self.forward(model, x) for x in torch.split(self.to_input(images), FORWARD_IMAGES)]
+            parts.append((start, self.predict(_joined(outputs))))
         return parts
 
     def to_input(self, images: Any) -> Tensor:
@@ -195,12 +199,27 @@ class _Rereadable:
     read_s: float = 0.0
 
     def __iter__(self) -> Iterator[Tensor]:
-        for start, stop in _chunks(0, len(self.ids), self.batch_size):
+        for start, stop in _chunks(0, len(self.ids), self.batch_size, self.bench.read_ahead):
             started = now_s(self.bench.device)
             images = self.bench.task.calibration_images(self.ids[start:stop])
             batches = torch.split(self.bench.to_input(images), self.batch_size)
             self.read_s += now_s(self.bench.device) - started
             yield from batches
+
+
+def _joined(outputs: Sequence[Any]) -> Any:
+    """Outputs for consecutive images as one: tensors along their first dimension, lists one after another.
+
+    Raises BnrecalError for anything else; a network's `forward` may bring it into such a form.
+    """
+    if all(isinstance(output, Tensor) for output in outputs):
+        return torch.cat(list(outputs))
+    if all(isinstance(output, list) for output in outputs):
+        return [item for output in outputs for item in output]
+    kind = type(outputs[0]).__name__
+    raise BnrecalError(
+        f"the network gives a {kind} for a batch; needs a tensor, or a list with an entry an image"
+    )
 
 
 def _grouped(after: list[tuple[Tensor, Statistics]]) -> Iterator[list[tuple[Tensor, Statistics]]]:

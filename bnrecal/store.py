@@ -104,7 +104,7 @@ class Store:
 
     def keep_study(self, study: Study) -> Path:
         """Write the resolved study beside the rows, as a study file of its own; returns its path."""
-        values = study.model_dump(mode="json")
+        values = study.model_dump(mode="json", exclude_none=True)
         text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())  # TOML
         path = self.folder / f"study-{hashlib.sha256(text.encode()).hexdigest()[:8]}.toml"
         work = path.with_suffix(".part")

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -30,15 +30,57 @@ GRIDS = {
     "tiny": ((4, 8), (64, 128)),
 }
 
+Validated = TypeVar("Validated", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=8192)]  # pixels
+
+
+Unit = Annotated[float, Field(ge=0)]
 
 
 class Inputs(BaseModel):
-    """Which images and which network: what `tasks.of` and `networks.of` open."""
+    """Which images and which network: what `tasks.of` and `networks.of` open.
+
+    Paths are as the user wrote them. None: the default of the task, or nothing. No field decides a
+    figure by itself: what does is in the digests of a cell.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = "garments"
+    model: str = "supernet"
+    weights: str | None = None
+    calibration: str | None = None  # a folder, a list or an annotation file, as the task reads it
+    evaluation: str | None = None
+    images: str | None = None  # folder that names in lists and annotations are relative to
+    data: str | None = None  # torchvision's root
+    classes: tuple[str, ...] | None = None
+    order: str = "random"  # "random" by the seed, "file", or a list of images, one a line
+    preprocess: Literal["task", "model"] = "task"  # whose defaults fill what follows
+    image_size: tuple[Side, Side] | None = None  # height, width
+    fit: Literal["crop", "stretch"] | None = None
+    resize: Side | None = None  # shorter side before the centre crop
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    channels: Literal[1, 3] | None = None
+    mean: tuple[Unit, ...] | None = None  # of pixels / 255, a value or one per channel
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    transforms: str | None = None  # "module:name" instead of image_size, fit and resize
+    allow_random_transforms: bool = False
+    skip_bad_images: bool = False
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        """64, "64" and "48x64" (height x width) as well as a pair."""
+        if isinstance(value, int | str):
+            sides = str(value).lower().split("x")
+            return sides * 2 if len(sides) == 1 else sides
+        return value
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 class Study(Inputs):
@@ -70,15 +112,7 @@ def make_study(settings: Mapping[str, Any], places: Mapping[str, str] | None = N
     places = places or {}
     given = {name: value for name, value in settings.items() if value is not None}
     grid = GRIDS.get(str(given.get("task")), GRIDS["garments"])
-    try:
-        study = Study(**{"bs": grid[0], "samples": grid[1], **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        place = places.get(name, name)
-        if first["type"] == "extra_forbidden":
-            raise unknown_choice("setting", name, Study.model_fields, place) from None
-        raise BnrecalError(f"{place}: {first['input']!r}: {first['msg']}") from None
+    study = _valid(Study, {"bs": grid[0], "samples": grid[1], **given}, places)
     for estimator in study.estimator:
         if estimator not in ESTIMATORS:
             place = places.get("estimator", "estimator")
@@ -89,6 +123,25 @@ def make_study(settings: Mapping[str, Any], places: Mapping[str, str] | None = N
         place = places.get("samples", "samples")
         raise BnrecalError(f"{place}: {n} samples do not fill one batch of {b} (bs); use at least {b}")
     return study
+
+
+def make_inputs(settings: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Inputs:
+    """The part of these settings that says which images and which network."""
+    known = {name: v for name, v in settings.items() if name in Inputs.model_fields and v is not None}
+    return _valid(Inputs, known, places or {})
+
+
+def _valid(kind: type[Validated], settings: Mapping[str, Any], places: Mapping[str, str]) -> Validated:
+    """The settings as a model; raises BnrecalError naming the place of the first that does not fit."""
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        place = places.get(name, name)
+        if first["type"] == "extra_forbidden":
+            raise unknown_choice("setting", name, Study.model_fields, place) from None
+        raise BnrecalError(f"{place}: {str(first['input'])[:80]!r}: {first['msg']}") from None
 
 
 def read_study_file(path: Path) -> dict[str, Any]:

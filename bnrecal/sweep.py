@@ -6,11 +6,12 @@ The sweep alone writes to the store; executors only give outcomes back.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from bnrecal import evidence, tasks
+from bnrecal import evidence, networks, tasks
 from bnrecal.executors.inline import OnImages, Outcome, run_inline
 from bnrecal.plan import cells_of, passes_of
 from bnrecal.store import SCHEMA_VERSION, Row, Store, finite_or_none
 from bnrecal.study import Cell, Pass, Study
+from bnrecal.tasks.task import OnDecoded
 
 SECONDS_PER_IMAGE = 0.0012  # a calibration image with all that follows, on two CPU cores
 START_S = 4.0  # importing torch, loading weights
@@ -22,6 +23,7 @@ class Plan:
 
     study: Study
     n_evaluation: int  # images each cell is evaluated on
+    notes: tuple[str, ...]  # what the user should know before
     cells: tuple[Cell, ...]
     passes: tuple[Pass, ...]
 
@@ -40,7 +42,9 @@ def plan(study: Study, store: Store, limit: int | None = None) -> Plan:
     cells = cells_of(study)
     done = store.done_keys()
     left = [cell for cell in cells if cell.key not in done][:limit]
-    return Plan(study, tasks.of(study).n_evaluation, tuple(cells), tuple(passes_of(left)))
+    task = tasks.of(study)
+    notes = tuple(note for note in (task.note, networks.of(study, task).note) if note)
+    return Plan(study, task.n_evaluation, notes, tuple(cells), tuple(passes_of(left)))
 
 
 def estimated_s(plan: Plan, store: Store) -> float:
@@ -50,6 +54,14 @@ def estimated_s(plan: Plan, store: Store) -> float:
     if rows:
         per_image = sum(row["total_s"] for row in rows) / sum(row["n_samples"] for row in rows)
     return START_S + per_image * plan.n_images
+
+
+def prepare(plan: Plan, on_decoded: OnDecoded) -> int:
+    """Decode what the plan reads and the cache does not hold; returns how many images that was."""
+    task = tasks.of(plan.study)
+    seeds = {todo.first.seed for todo in plan.passes}
+    most = max(todo.n_samples for todo in plan.passes)
+    return sum(task.prepare(task.order(seed)[:most], on_decoded) for seed in sorted(seeds))
 
 
 def sweep(plan: Plan, store: Store, device: str, on_images: OnImages) -> Iterator[Row]:

@@ -43,8 +43,13 @@ def bnrecal(
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["bnrecal", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
+        environment = dict(os.environ)  # which options of the cache change
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
         captured = capsys.readouterr()
         code = ended.value.code
         assert isinstance(code, int) or code is None

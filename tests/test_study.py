@@ -77,7 +77,7 @@ def test_updates_count_the_short_batch() -> None:
         ({"momentum": ["nan"]}, "--momentum: 'nan'"),
         ({"seed": "-1"}, "--seed: '-1'"),
         ({"estimator": ["mean"]}, "--estimator: unknown estimator 'mean'; valid: ema"),
-        ({"colour": "red"}, "colour: unknown setting 'colour'; valid: task, arch"),
+        ({"colour": "red"}, "colour: unknown setting 'colour'; valid: task, model"),
         ({"arch": []}, "--arch"),
     ],
 )

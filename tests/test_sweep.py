@@ -146,9 +146,9 @@ def test_a_read_only_output_folder_is_named(bnrecal: Callable[..., object]) -> N
 def test_damaged_weights_are_refused(bnrecal: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
     """A weights file with another digest: one line naming it, nothing written."""
     monkeypatch.setattr(embedded, "WEIGHTS_SHA256", "0" * 64)
-    embedded._weights.cache_clear()
+    embedded._shipped_weights.cache_clear()
     ran = bnrecal("sweep", *SMALL)
-    embedded._weights.cache_clear()
+    embedded._shipped_weights.cache_clear()
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "garments_supernet.safetensors: damaged" in ran.err
     assert os.listdir() == []

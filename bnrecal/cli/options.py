@@ -1,5 +1,6 @@
 """Options that several commands share: where images and weights are, and the grid of a study."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,8 @@ OUT = Path("results")
 
 def setting(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """An option that can also be set by BNRECAL_NAME."""
-    return click.option(f"--{name}", envvar=f"BNRECAL_{name.upper()}", show_envvar=False, **attributes)
+    variable = f"BNRECAL_{name.upper().replace('-', '_')}"
+    return click.option(f"--{name}", envvar=variable, show_envvar=False, **attributes)
 
 
 def comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -20,12 +22,50 @@ def comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tupl
     return None if value is None else tuple(item.strip() for item in value.split(","))
 
 
+def _into_environment(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Settings of the cache reach every process that decodes images by the environment."""
+    if value is None:
+        return
+    os.environ[f"BNRECAL_{str(parameter.name).upper()}"] = value
+    if parameter.name == "cache_limit":
+        from bnrecal.data.image_cache import cache_limit_bytes
+
+        cache_limit_bytes()  # refuse what is no number before anything is done
+
+
 INPUTS = (
     setting("study", type=click.Path(path_type=Path), help="A study file (TOML); options win over it."),
-    setting("task", help="garments (default) or tiny."),
+    setting("task", help="garments (default), tiny, imagefolder, csv, fashion-mnist, cifar10, coco, voc."),
+    setting("model", help="supernet (default), torchvision:NAME, timm:NAME, or module:factory."),
+    setting("weights", help="Weights of the model: safetensors or a state dict.", metavar="FILE"),
+    setting("calibration", help="Images to calibrate with: class folders, or a list.", metavar="PATH"),
+    setting("evaluation", help="Images to evaluate on, in the same form.", metavar="PATH"),
+    setting("images", help="Folder that names in lists are relative to.", metavar="DIR"),
+    setting("data", help="torchvision's root, for fashion-mnist and cifar10.", metavar="DIR"),
+    setting("classes", callback=comma_list, help="Class names in the order of the network's outputs."),
+    setting("order", help="random (by --seed), file, or a list of images.  [random]"),
+    setting("preprocess", help="Whose preprocessing: task or model.  [task]"),
+    setting("image-size", help="Side, or HEIGHTxWIDTH."),
+    setting("fit", help="crop (classification) or stretch (detection)."),
+    setting("resize", help="Shorter side before the centre crop.  [that of the crop]"),
+    setting("interpolation", help="bilinear, bicubic, nearest or lanczos.  [bilinear]"),
+    setting("channels", help="1 (grey) or 3."),
+    setting("mean", callback=comma_list, help="Of pixels / 255: one value, or one per channel."),
+    setting("std", callback=comma_list, help="The same for the standard deviation."),
+    setting("transforms", help="module:name of a callable on Pillow images, instead of the five above."),
+    setting(
+        "allow-random-transforms", is_flag=True, default=None, help="One fixed random view of each image."
+    ),
+    setting("skip-bad-images", is_flag=True, default=None, help="Leave out what cannot be decoded."),
+    setting(
+        "cache-dir", callback=_into_environment, expose_value=False, help="Where decoded images are kept."
+    ),
+    setting("cache-limit", callback=_into_environment, expose_value=False, help="In GB; 0: keep none.  [50]"),
 )
 GRID = (
-    setting("arch", callback=comma_list, help="Architectures, comma list.  [arch1,arch2,arch3]"),
+    setting(
+        "arch", callback=comma_list, help="Architectures, comma list; random:K draws K.  [those of the model]"
+    ),
     setting("bs", callback=comma_list, help="Batch sizes, comma list.  [8,16,32,64]"),
     setting("samples", callback=comma_list, help="Calibration images, comma list.  [2560,5120,10240]"),
     setting("estimator", callback=comma_list, help="ema, cumulative, pooled, exact; comma list.  [ema]"),

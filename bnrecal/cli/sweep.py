@@ -1,5 +1,6 @@
 """`bnrecal sweep`."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def sweep(
     check_device_name(device)
     store = Store(out)
     plan = room.plan(chosen, store, limit)
+    for note in plan.notes:
+        click.echo(f"note: {note}", err=True)
     if dry_run:
         _show_plan(plan, store)
         return 0
@@ -77,6 +80,13 @@ def _run(plan: Any, store: Any, device: str) -> int:
     from bnrecal import sweep as room
     from bnrecal.progress import SweepProgress
 
+    started = time.perf_counter()
+    n_decoded = room.prepare(plan, lambda _: None)
+    if n_decoded:
+        seconds = time.perf_counter() - started
+        click.echo(
+            f"decoded {n_decoded:,} images in {seconds:.1f} s, {n_decoded / seconds:,.0f} a second", err=True
+        )
     n_images = plan.n_images + len(plan.todo) * plan.n_evaluation
     n_failed = 0
     with SweepProgress(Console(stderr=True), n_images, len(plan.todo)) as progress:

@@ -5,24 +5,34 @@ from typing import Any
 
 import click
 
+from bnrecal.cli.options import gathered, input_options
 from bnrecal.errors import BnrecalError
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for weights and log.")
-def train(recipe: Path, out: Path) -> int:
-    """Train the embedded supernet from a recipe file."""
+@input_options
+@click.pass_context
+def train(context: click.Context, /, recipe: Path, out: Path, study: Path | None, **options: Any) -> int:
+    """Train the embedded supernet by a recipe file, on its task or on the images of your options.
+
+    The weights go to OUT/weights.safetensors, for `--model supernet --weights`.
+    """
     import hashlib
 
     from bnrecal import tasks
-    from bnrecal.tasks.garments import Garments
+    from bnrecal.study import make_inputs
+    from bnrecal.train.loop import train as run
     from bnrecal.train.recipe import read_recipe
 
     settings = read_recipe(recipe)
-    task = tasks.get(settings.task)
-    assert isinstance(task, Garments)
-    from bnrecal.train.loop import train as run
+    chosen, places = gathered(context, study, options)
+    inputs = make_inputs({"task": settings.task, **chosen}, places)
+    if inputs.model != "supernet" or inputs.weights is not None:
+        raise BnrecalError(
+            "--model: train makes weights for the supernet, from scratch; leave the option out"
+        )
 
     def show(epoch: dict[str, Any]) -> None:
         click.echo(
@@ -32,7 +42,7 @@ def train(recipe: Path, out: Path) -> int:
         )
 
     try:
-        path = run(settings, task, out, show)
+        path = run(settings, tasks.of(inputs), out, show)
     except OSError as error:
         raise BnrecalError(f"--out: cannot write to {out}: {error.strerror}") from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

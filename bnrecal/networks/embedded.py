@@ -1,14 +1,24 @@
-"""The embedded network source: subnets of the trained supernet that ships with the package."""
+"""The embedded network source: subnets of the supernet, trained by us or by `bnrecal train`."""
 
+import copy
 import functools
 import hashlib
 from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from bnrecal.data.draws import draws, stream_key
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.network import Network
+from bnrecal.networks.network import Network, Purpose
+
+if TYPE_CHECKING:
+    from bnrecal.networks.supernet import Supernet
 
 WEIGHTS = "garments_supernet.safetensors"
 WEIGHTS_SHA256 = "8c14fa999dea9c87852c02d4dc42958880a3a04e647b3649cd75e6240028c4dc"
+WEIGHTS_ARE_FOR = (1, 10, "map50")  # channels, classes, metric
 N_BLOCKS, N_OPERATIONS = 8, 4
 
 # The three architectures of the default study, by the digit of the operation taken in each block.
@@ -16,6 +26,14 @@ NAMED = {
     "arch1": "0-0-0-0-0-0-0-0",
     "arch2": "2-2-2-2-2-2-2-2",
     "arch3": "3-3-3-3-3-3-3-3",
+}
+# How the scenes were made into input for the shipped weights; sides in pixels, mean and std of pixels/255.
+PREPROCESSING = {
+    "image_size": (64, 64),
+    "fit": "stretch",
+    "channels": 1,
+    "mean": (88.0 / 255,),
+    "std": (47.0 / 255,),
 }
 
 
@@ -32,8 +50,8 @@ def parse_arch(arch: str) -> tuple[int, ...]:
 
 
 @functools.cache
-def _weights() -> bytes:
-    """The weights file, checked against its digest."""
+def _shipped_weights() -> bytes:
+    """The weights file of the package, checked against its digest."""
     path = files("bnrecal.networks") / "weights" / WEIGHTS
     try:
         data = path.read_bytes()
@@ -49,23 +67,80 @@ def _weights() -> bytes:
 
 
 class EmbeddedSupernet:
-    """The source named in `NetworkSource`."""
+    """The source named in `NetworkSource`; `weights` are the shipped ones or a file of the user's."""
+
+    names = tuple(NAMED)
+    note = None
+
+    def __init__(self, weights: Path | None = None, purpose: Purpose | None = None) -> None:
+        self.weights, self.purpose = weights, purpose
+
+    def random(self, n: int, seed: int) -> tuple[str, ...]:
+        """Uniform paths, all different."""
+        if n > N_OPERATIONS**N_BLOCKS:
+            raise BnrecalError(f"--arch: random:{n}: there are {N_OPERATIONS**N_BLOCKS:,} architectures")
+        found: dict[str, None] = {}
+        at = 0
+        while len(found) < n:
+            for path in (
+                draws(stream_key("random-arch", seed), np.arange(at, at + n), N_BLOCKS) % N_OPERATIONS
+            ):
+                found["-".join(map(str, path.tolist()))] = None
+            at += n
+        return tuple(found)[:n]
 
     def check(self, arch: str) -> None:
         parse_arch(arch)
-        _weights()
+        if self.weights is not None:
+            self._supernet  # noqa: B018 - reads the file and compares it
+            return
+        _shipped_weights()
+        if self._is_for != WEIGHTS_ARE_FOR:
+            channels, n_classes, metric = self._is_for
+            raise BnrecalError(
+                f"--model: the shipped supernet weights are for 1 channel, 10 classes, map50; this task has "
+                f"{channels}, {n_classes}, {metric}; train it with `bnrecal train` and give --weights, or "
+                "name another --model"
+            )
 
     def digest(self, arch: str) -> str:
         path = "-".join(map(str, parse_arch(arch)))
-        return hashlib.sha256(f"{WEIGHTS_SHA256} {path}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self._weights_sha256} {path}".encode()).hexdigest()[:16]
 
     def build(self, arch: str) -> Network:
         """The subnet with trained weights, mean 0 and variance 1 in every BatchNorm."""
+        from bnrecal.networks.head import detections
+        from bnrecal.networks.predictions import class_indices
+
+        predict = class_indices if self._is_for[2] == "top1" else detections
+        subnet = self._supernet.subnet(parse_arch(arch))
+        return Network(copy.deepcopy(subnet), predict)  # two builds share nothing
+
+    @property
+    def _is_for(self) -> tuple[int, int, str]:
+        if self.purpose is None:
+            return WEIGHTS_ARE_FOR
+        return self.purpose.input_shape[0], len(self.purpose.classes), self.purpose.metric
+
+    @functools.cached_property
+    def _weights_sha256(self) -> str:
+        if self.weights is None:
+            return WEIGHTS_SHA256
+        try:
+            return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BnrecalError(f"--weights: {self.weights} cannot be read: {error.strerror}") from None
+
+    @functools.cached_property
+    def _supernet(self) -> "Supernet":
         from safetensors.torch import load
 
-        from bnrecal.networks.head import detections
         from bnrecal.networks.supernet import Supernet
+        from bnrecal.networks.weights_file import load_weights, read_weights
 
-        supernet = Supernet()
-        supernet.load_state_dict(load(_weights()))
-        return Network(supernet.subnet(parse_arch(arch)), detections)
+        supernet = Supernet(*self._is_for)
+        if self.weights is None:
+            supernet.load_state_dict(load(_shipped_weights()))
+        else:
+            load_weights(supernet, read_weights(self.weights), self.weights)
+        return supernet

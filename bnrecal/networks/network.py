@@ -8,20 +8,62 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def plain_forward(model: "nn.Module", images: Any) -> Any:
+    """model(images): the images are one float32 tensor (images, channels, height, width)."""
+    return model(images)
+
+
+class Purpose(Protocol):
+    """What a source knows of the task its networks are for."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metric(self) -> str:
+        """ "map50" or "top1"."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        ...
+
+
 @dataclass(frozen=True)
 class Network:
-    """A ready model, and how its output becomes predictions the task can score.
+    """A ready model, how a batch goes through it, and how its output becomes predictions.
 
-    `predict` is called once for many images; its result is what the task's scoring takes
-    (`Detections` with images counted from 0 for map50).
+    `forward(module, images)` returns a tensor whose first dimension is the images, or a list with an
+    entry per image. `predict` gets the outputs of many images, concatenated; its result is what the
+    task's scoring takes: `Detections` with images counted from 0 for map50, class indices (images,) for
+    top1.
     """
 
     module: "nn.Module"
     predict: Callable[[Any], Any]
+    forward: "Callable[[nn.Module, Any], Any]" = plain_forward
 
 
 class NetworkSource(Protocol):
-    """Names architectures and builds one. `check` and `digest` must not import torch."""
+    """Names architectures and builds one."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a study takes if it says nothing."""
+        ...
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know before a run, such as that nothing is trained."""
+        ...
+
+    def random(self, n: int, seed: int) -> tuple[str, ...]:
+        """`n` different architectures drawn by `seed`; BnrecalError if there are not so many."""
+        ...
 
     def check(self, arch: str) -> None:
         """Raises BnrecalError if there is no such architecture or its weights are damaged."""

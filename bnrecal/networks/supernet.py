@@ -18,7 +18,7 @@ N_BLOCKS = sum(blocks for _, blocks in STAGES)
 STEM_CHANNELS = 24
 N_CLASSES = 10
 GRID_STRIDE = 8  # pixels of the image per cell of the head's grid
-OUTPUTS = 4 + N_CLASSES  # raw box distances, then class logits
+N_DISTANCES = 4  # raw box distances, before the class logits
 
 
 class Block(nn.Module):
@@ -33,11 +33,14 @@ class Block(nn.Module):
 
 
 class Supernet(nn.Module):
-    """All candidates of all blocks on a shared skeleton of stem, transitions and head."""
+    """All candidates of all blocks on a shared skeleton of stem, transitions and head.
 
-    def __init__(self) -> None:
+    For metric "top1" the head pools and classifies, (images, classes) instead of a grid of boxes.
+    """
+
+    def __init__(self, channels: int = 1, n_classes: int = N_CLASSES, metric: str = "map50") -> None:
         super().__init__()
-        self.stem = nn.Sequential(*conv_norm(1, STEM_CHANNELS, 3, 2), nn.ReLU())
+        self.stem = nn.Sequential(*conv_norm(channels, STEM_CHANNELS, 3, 2), nn.ReLU())
         self.transitions = nn.ModuleList()  # one before each stage, halving the side
         self.blocks = nn.ModuleList()  # (blocks)(candidates)
         width = STEM_CHANNELS
@@ -46,7 +49,10 @@ class Supernet(nn.Module):
             for _ in range(n_blocks):
                 self.blocks.append(nn.ModuleList(make(n_out) for _, make in OPERATIONS))
             width = n_out
-        self.head = nn.Sequential(*conv_norm(width, width, 3), nn.ReLU(), nn.Conv2d(width, OUTPUTS, 1))
+        output: list[nn.Module] = [nn.Conv2d(width, N_DISTANCES + n_classes, 1)]
+        if metric == "top1":
+            output = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)]
+        self.head = nn.Sequential(*conv_norm(width, width, 3), nn.ReLU(), *output)
 
     def subnet(self, choices: Sequence[int]) -> nn.Sequential:
         """The path that takes candidate `choices[i]` in block i; shares this supernet's modules."""

@@ -12,19 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnrecal.recalibration.batches import Forward, call
 from bnrecal.recalibration.statistics import Statistics
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+class NotByImageError(Exception):
+    """A BatchNorm was given another number of items than there are images, such as boxes or patches."""
+
+
 class GroupedEvaluation:
     """Runs images under per-image statistics; owns `model`, whose BatchNorms it changes for good.
 
-    For models that `can_serve`, and whose batch dimension is the images at every BatchNorm.
+    For models that `can_serve`, and whose batch dimension is the images at every BatchNorm;
+    `NotByImageError` tells when it is not.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.eval()
+    def __init__(self, model: nn.Module, forward: Forward = call) -> None:
+        self.model, self.forward = model.eval(), forward
         self._now: dict[str, tuple[Tensor, Tensor]] = {}  # layer -> scale, shift (images, channels)
         self._norms = dict(_norms(model))
         for name, module in self._norms.items():
@@ -32,8 +38,11 @@ class GroupedEvaluation:
 
     @staticmethod
     def can_serve(model: nn.Module) -> bool:
-        """Whether every BatchNorm of the model is of a type whose forward is known exactly."""
-        return all(type(module) in _PLAIN for _, module in _norms(model))
+        """Whether every BatchNorm is of a type whose forward is known exactly, and has statistics.
+
+        One without normalises by batch even in evaluation, so that batches must not be mixed.
+        """
+        return all(type(m) in _PLAIN and m.running_mean is not None for _, m in _norms(model))
 
     @torch.inference_mode()
     def run(self, x: Tensor, groups: Sequence[tuple[int, Statistics]]) -> Any:
@@ -54,14 +63,15 @@ class GroupedEvaluation:
         scales = torch.split(scale.to(x.dtype)[image], widths, 1)
         shifts = torch.split(shift.to(x.dtype)[image], widths, 1)
         self._now = dict(zip(layers, zip(scales, shifts, strict=True), strict=True))
-        return self.model(x)
+        return self.forward(self.model, x)
 
     def _normalise(self, name: str, usual: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
             if name not in self._now:
                 return usual(x)
             scale, shift = self._now[name]
-            assert len(x) == len(scale), f"{name} sees {len(x)} items for {len(scale)} images"
+            if len(x) != len(scale):
+                raise NotByImageError(f"{name} sees {len(x)} items for {len(scale)} images")
             shape = scale.shape + (1,) * (x.dim() - 2)
             return torch.addcmul(shift.view(shape), x, scale.view(shape))
 

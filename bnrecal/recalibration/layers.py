@@ -53,6 +53,12 @@ def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
         elif type(module).__name__.startswith("FrozenBatchNorm"):
             left[name] = "frozen by its type: its statistics are constants"
     if not live:
-        why = "; ".join(f"{name or 'it'}: {reason}" for name, reason in left.items())
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in left.items():
+            by_reason.setdefault(reason, []).append(name or "it")
+        why = "; ".join(
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+            for reason, names in by_reason.items()
+        )
         raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or 'none at all'})")
     return live, left

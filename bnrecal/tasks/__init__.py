@@ -1,28 +1,36 @@
 """Tasks: which images calibrate, which evaluate, and what a prediction is worth.
 
-`get` knows every task by name. Nothing here needs torch before an image becomes a tensor.
+`of` opens every task by name. Nothing here needs torch before an image becomes a tensor.
 """
-
-from collections.abc import Callable
 
 from bnrecal.errors import unknown_choice
 from bnrecal.study import Inputs
 from bnrecal.tasks.garments import Garments
+from bnrecal.tasks.opening import OPENERS, check_places, check_unshaped
 from bnrecal.tasks.task import Task
 
-TASKS: dict[str, Callable[[], Task]] = {
-    "garments": lambda: Garments("garments", n_calibration=40960, n_evaluation=2048),
-    "tiny": lambda: Garments("tiny", n_calibration=256, n_evaluation=64),
-}
+# The tasks that bring their images along: calibration and evaluation scenes.
+SCENES = {"garments": (40960, 2048), "tiny": (256, 64)}
+NAMES = (*SCENES, *OPENERS)
 
 
 def of(inputs: Inputs) -> Task:
     """The task these inputs name, its data found; raises BnrecalError for what is not there."""
-    return get(inputs.task)
+    if inputs.task in SCENES:
+        check_unshaped(inputs)
+        return Garments(inputs.task, *SCENES[inputs.task])
+    if inputs.task not in OPENERS:
+        raise unknown_choice("task", inputs.task, NAMES, "--task")
+    opened, _, taken = OPENERS[inputs.task]
+    check_places(inputs, taken)
+    return opened(inputs)
+
+
+def metric_of(name: str) -> str:
+    """ "map50" or "top1", without opening the task."""
+    return OPENERS[name][1] if name in OPENERS else "map50"
 
 
 def get(name: str) -> Task:
-    """The task of this name; raises BnrecalError listing the names there are."""
-    if name not in TASKS:
-        raise unknown_choice("task", name, TASKS, "--task")
-    return TASKS[name]()
+    """The task of this name that brings its images along."""
+    return of(Inputs(task=name))

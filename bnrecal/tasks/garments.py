@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from bnrecal.data.draws import Int64s, permutation, stream_key
 from bnrecal.data.scene_store import SceneSet
-from bnrecal.data.scenes import VERSION
+from bnrecal.data.scenes import SCENE, VERSION
 from bnrecal.data.sprites import sheets_digest
 from bnrecal.metrics.boxes import Detections, GroundTruth
 from bnrecal.metrics.map50 import evidence, map50
-from bnrecal.tasks.task import PredictionParts
+from bnrecal.tasks.task import OnDecoded, PredictionParts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,12 +20,20 @@ if TYPE_CHECKING:
 # Mean and standard deviation of the pixels of the training scenes, rounded; part of the task, so that
 # training and evaluation cannot disagree.
 PIXEL_MEAN, PIXEL_STD = 88.0, 47.0
+# Fashion-MNIST's classes, in the order of its labels.
+CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 
 
 class Garments:
     """`n_calibration` training scenes and `n_evaluation` validation scenes, 64 x 64, 10 classes."""
 
     metric = "map50"
+    classes: tuple[str, ...] = CLASSES
+    input_shape = (1, SCENE, SCENE)
+    note: str | None = None
 
     def __init__(self, name: str, n_calibration: int, n_evaluation: int) -> None:
         self.name, self.n_calibration, self.n_evaluation = name, n_calibration, n_evaluation
@@ -39,6 +47,14 @@ class Garments:
     def order(self, seed: int) -> Int64s:
         return permutation(stream_key("garments-order", seed), self.n_calibration)
 
+    def order_digest(self, ids: Int64s) -> str:
+        """Of the ids alone: what the scenes show is in `data_digest`."""
+        return hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()[:16]
+
+    def prepare(self, ids: Int64s, on_decoded: OnDecoded) -> int:
+        """Scenes are rendered when they are first read."""
+        return 0
+
     def calibration_images(self, ids: Int64s) -> NDArray[np.uint8]:
         return self.training_scenes.pixels(ids)
 
@@ -49,14 +65,17 @@ class Garments:
         return images.float().sub_(PIXEL_MEAN).div_(PIXEL_STD)
 
     def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
-        return map50(GroundTruth(len(ids), *self.training_scenes.objects(ids)), Detections.join(parts))
+        return map50(self.calibration_truth(ids), Detections.join(parts))
 
     def score_evaluation(self, parts: PredictionParts) -> float:
-        return map50(self._held_out(), Detections.join(parts))
+        return map50(self.evaluation_truth(), Detections.join(parts))
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
-        return evidence(self._held_out(), Detections.join(parts))
+        return evidence(self.evaluation_truth(), Detections.join(parts))
 
-    def _held_out(self) -> GroundTruth:
+    def calibration_truth(self, ids: Int64s) -> GroundTruth:
+        return GroundTruth(len(ids), *self.training_scenes.objects(ids))
+
+    def evaluation_truth(self) -> GroundTruth:
         n = self.n_evaluation
         return GroundTruth(n, *self.validation_scenes.objects(np.arange(n)))

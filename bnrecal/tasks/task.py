@@ -1,6 +1,6 @@
 """What a task has to offer. A new kind of data is a new file with these few methods."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 Int64s = NDArray[np.int64]
 
 # Predictions of consecutive images, each part with the position of its first image. What a part is,
-# the network's `predict` and the task agree on (`Detections` for map50); nobody between them looks.
+# the network's `predict` and the task agree on (`Detections` for map50, class indices for top1); nobody
+# between them looks.
 PredictionParts = Sequence[tuple[int, Any]]
+OnDecoded = Callable[[int], None]  # told how many images were just decoded
 
 
 class Task(Protocol):
@@ -21,15 +23,26 @@ class Task(Protocol):
 
     name: str
     metric: str  # "map50" or "top1"
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]  # channels, height, width
     n_calibration: int  # images that may be used to re-estimate statistics
     n_evaluation: int
+    note: str | None  # what the user should know before a run, such as images left out
 
     def data_digest(self) -> str:
-        """Hex digest of everything that decides pixels and labels; known without reading them all."""
+        """Hex digest of what decides pixels and labels, but for the content of calibration images."""
         ...
 
     def order(self, seed: int) -> Int64s:
         """The fixed order of all calibration images, drawn from `seed`; shape (n_calibration,)."""
+        ...
+
+    def order_digest(self, ids: Int64s) -> str:
+        """Hex digest of which images these are, in order, and of what they show."""
+        ...
+
+    def prepare(self, ids: Int64s, on_decoded: OnDecoded) -> int:
+        """Decode what a study over these calibration images needs and is not cached; how many it was."""
         ...
 
     def calibration_images(self, ids: Int64s) -> NDArray[np.uint8]: ...

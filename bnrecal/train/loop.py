@@ -12,31 +12,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bnrecal.data.draws import draws, permutation, stream_key
-from bnrecal.networks.head import boxes_and_logits, cell_centres
+from bnrecal.errors import BnrecalError
 from bnrecal.networks.operations import OPERATIONS
-from bnrecal.networks.supernet import GRID_STRIDE, N_BLOCKS, Supernet
-from bnrecal.tasks.garments import Garments
-from bnrecal.train.detection_loss import assign, detection_loss
+from bnrecal.networks.supernet import N_BLOCKS, N_DISTANCES, Supernet
+from bnrecal.tasks.task import Task
+from bnrecal.train.objective import Objective, objective_of
 from bnrecal.train.recipe import Recipe
 
 Epoch = dict[str, Any]
 _PRIOR = 0.02  # a cell's class score before training: most cells are background
 
 
-def train(
-    recipe: Recipe, task: Garments, out: Path, on_epoch: Callable[[Epoch], None] = lambda _: None
-) -> Path:
-    """Train, log an epoch a line to out/log.jsonl, and return the path of out/weights.safetensors."""
+def train(recipe: Recipe, task: Task, out: Path, on_epoch: Callable[[Epoch], None] = lambda _: None) -> Path:
+    """Train on all calibration images of the task.
+
+    Logs an epoch a line to out/log.jsonl, and returns the path of out/weights.safetensors.
+    """
     from safetensors.torch import save
 
+    if task.n_calibration < recipe.batch_size:
+        raise BnrecalError(
+            f"batch_size: {recipe.batch_size} images, task {task.name} has {task.n_calibration}"
+        )
+    objective = objective_of(task)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    supernet = _initialised(Supernet()).to(memory_format=torch.channels_last)
+    supernet = Supernet(task.input_shape[0], len(task.classes), task.metric)
+    supernet = _initialised(supernet).to(memory_format=torch.channels_last)
     with (out / "log.jsonl").open("w") as log:
-        for epoch in _epochs(supernet, recipe, task):
+        for epoch in _epochs(supernet, recipe, task, objective):
             log.write(json.dumps(epoch) + "\n")
             log.flush()
             on_epoch(epoch)
@@ -49,18 +56,19 @@ def train(
 
 
 def _initialised(supernet: Supernet) -> Supernet:
-    """Kaiming fan-in for convolutions; the head starts by finding nothing."""
+    """Kaiming fan-in for convolutions; a detection head starts by finding nothing."""
     for module in supernet.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.0
     output = supernet.head[-1]
-    assert isinstance(output, nn.Conv2d)
+    assert isinstance(output, nn.Conv2d | nn.Linear)
     assert output.bias is not None
     nn.init.normal_(output.weight, std=0.01)
     nn.init.zeros_(output.bias)
-    nn.init.constant_(output.bias[4:], float(np.log(_PRIOR / (1 - _PRIOR))))
+    if isinstance(output, nn.Conv2d):
+        nn.init.constant_(output.bias[N_DISTANCES:], float(np.log(_PRIOR / (1 - _PRIOR))))
     return supernet
 
 
@@ -74,10 +82,8 @@ def _optimiser(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.max_lr)
 
 
-def _epochs(supernet: Supernet, recipe: Recipe, task: Garments) -> Iterator[Epoch]:
-    boxes, labels, n_objects = _padded_truth(task)
-    side = task.training_scenes.pixels(np.arange(1)).shape[-1] // GRID_STRIDE
-    assigned = assign(boxes, n_objects, cell_centres(side, side), GRID_STRIDE)
+def _epochs(supernet: Supernet, recipe: Recipe, task: Task, objective: Objective) -> Iterator[Epoch]:
+    images_of = np.sort(task.order(0))
     steps = task.n_calibration // recipe.batch_size
     optimiser = _optimiser(supernet, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -93,11 +99,10 @@ def _epochs(supernet: Supernet, recipe: Recipe, task: Garments) -> Iterator[Epoc
         paths = draws(stream_key("train-paths", recipe.seed, epoch), np.arange(steps), N_BLOCKS)
         for step in range(steps):
             ids = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            images = torch.from_numpy(task.calibration_images(ids))
+            images = torch.from_numpy(task.calibration_images(images_of[ids]))
             x = task.to_input(images).to(memory_format=torch.channels_last)
             subnet = supernet.subnet((paths[step] % len(OPERATIONS)).tolist()).train()
-            predicted, logits = boxes_and_logits(subnet(x))
-            loss = detection_loss(predicted, logits, boxes[ids], labels[ids], assigned[ids])
+            loss = objective(subnet(x), ids)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip_norm)
@@ -112,17 +117,3 @@ def _epochs(supernet: Supernet, recipe: Recipe, task: Garments) -> Iterator[Epoc
             "images_per_s": round(steps * recipe.batch_size / seconds),
             "seconds": round(seconds, 1),
         }
-
-
-def _padded_truth(task: Garments) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (images, most objects, 4) as x1 y1 x2 y2, labels (images, most objects), counts."""
-    n = task.n_calibration
-    image, found, label = task.training_scenes.objects(np.arange(n))
-    n_objects = np.bincount(image, minlength=n)
-    slot = np.arange(len(image)) - np.repeat(np.cumsum(n_objects) - n_objects, n_objects)
-    boxes = torch.zeros(n, int(n_objects.max()), 4)
-    labels = torch.zeros(n, int(n_objects.max()), dtype=torch.long)
-    corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
-    boxes[image, slot] = torch.from_numpy(corners).float()
-    labels[image, slot] = torch.from_numpy(label)
-    return boxes, labels, torch.from_numpy(n_objects)

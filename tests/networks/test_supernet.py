@@ -9,7 +9,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.networks import embedded
 from bnrecal.networks.embedded import NAMED, parse_arch
 from bnrecal.networks.operations import OPERATIONS
-from bnrecal.networks.supernet import N_BLOCKS, OUTPUTS, Supernet
+from bnrecal.networks.supernet import N_BLOCKS, N_CLASSES, N_DISTANCES, Supernet
 
 
 def test_names_and_network_agree() -> None:
@@ -41,12 +41,12 @@ def test_a_subnet_holds_its_own_path_and_shares_its_weights(choices: tuple[int, 
         assert isinstance(block, nn.ModuleList)
         for k, candidate in enumerate(block):
             assert all((id(p) in own) == (k == choice) for p in candidate.parameters())
-    assert subnet(torch.zeros(2, 1, 64, 64)).shape == (2, OUTPUTS, 8, 8)
+    assert subnet(torch.zeros(2, 1, 64, 64)).shape == (2, N_DISTANCES + N_CLASSES, 8, 8)
 
 
 def test_shipped_weights_never_kept_statistics() -> None:
     """Every BatchNorm of every named architecture holds mean 0 and variance 1; the file is small."""
-    assert len(embedded._weights()) <= 4_000_000
+    assert len(embedded._shipped_weights()) <= 4_000_000
     for arch in NAMED:
         for module in networks.get().build(arch).module.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -59,10 +59,10 @@ def test_shipped_weights_never_kept_statistics() -> None:
 def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file whose digest is another one is named together with the remedy."""
     monkeypatch.setattr(embedded, "WEIGHTS_SHA256", hashlib.sha256(b"other").hexdigest())
-    embedded._weights.cache_clear()
+    embedded._shipped_weights.cache_clear()
     with pytest.raises(BnrecalError, match=r"garments_supernet.safetensors: damaged.*install"):
         networks.get().check("arch1")
-    embedded._weights.cache_clear()
+    embedded._shipped_weights.cache_clear()
 
 
 @pytest.mark.parametrize("arch", ["", "arch4", "0-0-0", "0-0-0-0-0-0-0-4", "0-0-0-0-0-0-0-0-0", "a-b"])

@@ -1,0 +1,39 @@
+"""Two folders of class folders, as torchvision's ImageFolder reads them."""
+
+import os
+from pathlib import Path
+
+from bnrecal.data.image_source import Files
+from bnrecal.data.labelled import LabelledImages, class_indices
+from bnrecal.errors import BnrecalError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def read_class_folders(root: Path, option: str, classes: tuple[str, ...] | None) -> LabelledImages:
+    """Every image below root/CLASS/; classes are the folders' names, sorted, unless given.
+
+    Raises BnrecalError for a missing folder, no class folder, no image, and a class not in `classes`.
+    """
+    if not root.is_dir():
+        raise BnrecalError(f"{option}: {root} is no folder; allowed: a folder with a folder per class")
+    try:
+        folders = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    except OSError as error:
+        raise BnrecalError(f"{option}: {root} cannot be read: {error.strerror}") from None
+    if not folders:
+        raise BnrecalError(f"{option}: {root} has no class folders; its images belong into root/CLASS/")
+    names, labels = [], []
+    for folder in folders:
+        for where, inner, files in os.walk(root / folder, followlinks=True):
+            inner.sort()
+            found = [f for f in sorted(files) if f.lower().endswith(EXTENSIONS) and not f.startswith(".")]
+            names += [(Path(where) / f).relative_to(root).as_posix() for f in found]
+            labels += [folder] * len(found)
+    if not names:
+        raise BnrecalError(
+            f"{option}: no image in the class folders of {root}; known: {' '.join(EXTENSIONS)}"
+        )
+    wanted = tuple(folders) if classes is None else classes
+    indices = class_indices(labels, wanted, f"{option} {root}", names)
+    return LabelledImages(Files(root, names, f"{option} {root}"), indices, wanted)

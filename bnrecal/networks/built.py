@@ -1,0 +1,102 @@
+"""What the sources of foreign networks share: a module is built, filled, tried and digested."""
+
+import functools
+import hashlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bnrecal.errors import BnrecalError
+from bnrecal.networks.network import Network, Purpose
+from bnrecal.networks.predictions import class_indices, trial_output
+from bnrecal.networks.weights_file import State, load_weights, read_weights
+
+INITIAL_SEED = 0  # of weights that nobody gives: the same in every process
+
+
+class BuiltNetworks(ABC):
+    """A NetworkSource whose modules come from somebody's code, `weights` from a file if there is one."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, spec: str, weights: Path | None, task: Purpose) -> None:
+        self.spec, self.weights, self.task = spec, weights, task
+
+    @abstractmethod
+    def make(self, arch: str) -> Network:
+        """A fresh network with initial weights, or with those its code brings."""
+
+    @property
+    def note(self) -> str | None:
+        if self.weights is None:
+            return f"{self.spec} without --weights: untrained unless its code loads weights"
+        return None
+
+    def random(self, n: int, seed: int) -> tuple[str, ...]:
+        if n > len(self.names):
+            raise BnrecalError(f"--arch: random:{n}: {self.spec} names {len(self.names)} architectures")
+        picked = torch.randperm(len(self.names), generator=torch.Generator().manual_seed(seed))
+        return tuple(self.names[k] for k in picked[:n].tolist())
+
+    def check(self, arch: str) -> None:
+        if arch not in self.names:
+            known = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
+            raise BnrecalError(f"--arch: {self.spec} has no architecture {arch!r}; valid: {known}")
+
+    def digest(self, arch: str) -> str:
+        """Of the module's structure and every tensor in it: the file's name and place do not matter."""
+        module = self.build(arch).module
+        found = hashlib.sha256(f"{arch}\n{module}\n".encode())
+        for name, tensor in module.state_dict().items():
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()[:16]
+
+    def build(self, arch: str) -> Network:
+        """The filled network, after a trial on two grey images."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(INITIAL_SEED)
+            network = self.make(arch)
+            self.fill(network.module)
+            try:
+                output = trial_output(network, self.task.input_shape)
+            except BnrecalError:
+                raise
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}"
+                shape = "x".join(map(str, self.task.input_shape))
+                raise BnrecalError(
+                    f"--model: {self.spec} ({arch}) fails on images of {shape}: {what}; "
+                    "see --image-size and --channels"
+                ) from error
+        self._check_output(network, output, arch)
+        return network
+
+    def fill(self, module: nn.Module) -> None:
+        """The weights of the file into the module."""
+        if self.weights is not None:
+            load_weights(module, self._state, self.weights)
+
+    @functools.cached_property
+    def _state(self) -> State:
+        assert self.weights is not None
+        return read_weights(self.weights)
+
+    def _check_output(self, network: Network, output: object, arch: str) -> None:
+        if network.predict is not class_indices:
+            return
+        n = len(self.task.classes)
+        if not isinstance(output, torch.Tensor) or output.dim() != 2:
+            what = (
+                f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+            )
+            raise BnrecalError(
+                f"--model: {self.spec} ({arch}) gives {what}; a classifier gives (images, classes)"
+            )
+        if output.shape[1] != n:
+            raise BnrecalError(
+                f"--model: {self.spec} ({arch}) has {output.shape[1]} outputs, "
+                f"task {self.task.name} {n} classes"
+            )

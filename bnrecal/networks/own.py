@@ -1,0 +1,149 @@
+"""The user's own networks: "my_package.my_module:factory".
+
+The factory is called without arguments, or with those of `n_classes`, `channels`, `image_size` (height,
+width) that it names. It returns either
+
+- a torch.nn.Module: one architecture, named as the factory; or
+- an object with `archs` (names, the first ones of a study) and `build(arch)`, which returns a fresh
+  module for one of them: a supernet. If it has `sample(n, seed)`, `--arch random:K` asks it for names,
+  and `build` takes any name it gives. If it is a module itself, --weights are loaded into it; otherwise
+  into what it builds.
+
+Either may have `predict(output)`: what the module gave for some images, to class indices (images,) for
+top-1 or to `bnrecal.metrics.boxes.Detections` for mAP; and `forward(module, images)`. Without them a
+classifier's logits are expected and module(images) is called. `preprocessing` may be a dict of the
+options image_size, resize, fit, channels, mean, std, for `--preprocess model`.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bnrecal.data.user_code import imported
+from bnrecal.errors import BnrecalError
+from bnrecal.networks.built import BuiltNetworks
+from bnrecal.networks.network import Network, Purpose, plain_forward
+from bnrecal.networks.predictions import class_indices
+
+PREPROCESSING = ("image_size", "resize", "fit", "interpolation", "channels", "mean", "std", "transforms")
+
+
+class OwnNetworks(BuiltNetworks):
+    """What a factory of the user's returns, as a source."""
+
+    def __init__(self, spec: str, weights: Path | None, task: Purpose) -> None:
+        super().__init__(spec, weights, task)
+        given = {
+            "n_classes": len(task.classes),
+            "channels": task.input_shape[0],
+            "image_size": task.input_shape[1:],
+        }
+        self.made = _called(_factory(spec), spec, given)
+        self._builds = callable(getattr(self.made, "build", None))
+        if not self._builds and not isinstance(self.made, nn.Module):
+            kind = type(self.made).__name__
+            raise BnrecalError(f"--model: {spec} returned a {kind}; allowed: {_ALLOWED}")
+        self.names = _names(self.made, spec) if self._builds else (spec.rpartition(":")[2],)
+        if task.metric == "map50" and not callable(getattr(self.made, "predict", None)):
+            raise BnrecalError(
+                f"--model: {spec} has no predict(output); task {task.name} needs one that gives "
+                "bnrecal.metrics.boxes.Detections"
+            )
+        if self._builds and isinstance(self.made, nn.Module):
+            super().fill(self.made)
+
+    def random(self, n: int, seed: int) -> tuple[str, ...]:
+        sample = getattr(self.made, "sample", None)
+        if not callable(sample):
+            return super().random(n, seed)
+        found = _run(
+            lambda: tuple(str(arch) for arch in sample(n, seed)), f"{self.spec}: sample({n}, {seed})"
+        )
+        if len(set(found)) < n:
+            raise BnrecalError(
+                f"--arch: {self.spec}: sample({n}, {seed}) gave {len(set(found))} different names"
+            )
+        return tuple(found[:n])
+
+    def check(self, arch: str) -> None:
+        if not callable(getattr(self.made, "sample", None)):
+            super().check(arch)
+
+    def make(self, arch: str) -> Network:
+        if self._builds:
+            module = _run(lambda: self.made.build(arch), f"{self.spec}: build({arch!r})")
+        else:
+            module = self.made
+        if not isinstance(module, nn.Module):
+            raise BnrecalError(f"--model: {self.spec}: build({arch!r}) returned a {type(module).__name__}")
+        predict: Callable[[Any], Any] = getattr(self.made, "predict", class_indices)
+        forward = plain_forward
+        if callable(getattr(self.made, "forward", None)) and not isinstance(self.made, nn.Module):
+            forward = self.made.forward
+        return Network(copy.deepcopy(module), predict, forward)  # builds may share, networks do not
+
+    def fill(self, module: nn.Module) -> None:
+        """Weights go into the supernet, if it is a module, before it builds."""
+        if not (self._builds and isinstance(self.made, nn.Module)):
+            super().fill(module)
+
+
+_ALLOWED = "a torch.nn.Module, or an object with archs and build(arch)"
+
+
+def preprocessing(spec: str) -> dict[str, Any]:
+    """The factory's own `preprocessing`, a dict of some of PREPROCESSING.
+
+    An attribute of the factory, since images are opened before networks are built.
+    """
+    found = getattr(_factory(spec), "preprocessing", None)
+    if not isinstance(found, dict) or not found.keys() <= set(PREPROCESSING):
+        raise BnrecalError(
+            f"--preprocess: {spec} has no attribute preprocessing, a dict of {', '.join(PREPROCESSING)}"
+        )
+    return found
+
+
+def _factory(spec: str) -> Callable[..., Any]:
+    found = imported(spec, "--model")
+    if not callable(found):
+        raise BnrecalError(f"--model: {spec} is a {type(found).__name__}, not a factory: {_ALLOWED}")
+    return found  # type: ignore[no-any-return]
+
+
+def _called(factory: Callable[..., Any], spec: str, given: dict[str, Any]) -> Any:
+    """The factory's result, with those arguments it names."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        parameters = {}  # type: ignore[assignment]
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and name not in given
+    ]
+    if needed:
+        raise BnrecalError(
+            f"--model: {spec} needs {', '.join(needed)}; allowed arguments: {', '.join(given)}"
+        )
+    return _run(lambda: factory(**{k: v for k, v in given.items() if k in parameters}), spec)
+
+
+def _run(call: Callable[[], Any], what: str) -> Any:
+    try:
+        return call()
+    except BnrecalError:
+        raise
+    except Exception as error:
+        raise BnrecalError(f"--model: {what} raised {type(error).__name__}: {error}") from error
+
+
+def _names(made: Any, spec: str) -> tuple[str, ...]:
+    names = getattr(made, "archs", None)
+    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+        raise BnrecalError(f"--model: {spec} returned an object whose archs are no names: {names!r}")
+    return tuple(names)

@@ -1,0 +1,31 @@
+"""From a classifier's output to class indices, and the check that it has one output per class."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnrecal.networks.network import Network
+
+NOT_FINITE = -1  # the class of an image whose logits are not numbers: wrong, and seen by the task
+
+
+def class_indices(logits: Tensor) -> NDArray[np.int64]:
+    """The class of the largest logit; shape (images, classes) -> (images,)."""
+    found = logits.argmax(1).masked_fill(~torch.isfinite(logits).all(1), NOT_FINITE)
+    result: NDArray[np.int64] = found.cpu().numpy()
+    return result
+
+
+def trial_output(network: Network, shape: tuple[int, int, int]) -> Any:
+    """What the network gives for two grey images in eval mode; its modes are put back."""
+    modes = [(module, module.training) for module in network.module.modules()]
+    try:
+        network.module.eval()
+        with torch.no_grad():
+            return network.forward(network.module, torch.zeros(2, *shape))
+    finally:
+        for module, training in modes:
+            module.training = training
