@@ -91,7 +91,7 @@ class Advice:
             f"{self.dearest / chosen.seconds:.1f} times as long."
         )
         if len(self.estimators) == 1:
-            said.append(f"Only {self.estimators[0]} was measured: `bnrecal advise` tries other estimators.")
+            said.append(f"Only {self.estimators[0]} was measured: bnrecal advise tries other estimators.")
         return said
 
     def _why(self, each: str) -> str:
