@@ -7,6 +7,8 @@ from typing import NoReturn
 
 import click
 
+from bnrecal.cli.advise import advise
+from bnrecal.cli.compare import compare
 from bnrecal.cli.messages import complain
 from bnrecal.cli.report import report
 from bnrecal.cli.sweep import sweep
@@ -42,5 +44,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, report, train):
+for command in (sweep, advise, report, compare, train):
     cli.add_command(command)

@@ -79,7 +79,8 @@ def _law(chapter: Chapter, suffix: str) -> Picture:
         evals = [row["eval"] for row in section.rows]
         alt = (
             f"Update and eval {section.metric_name} against the number of updates, {title}. Update rises "
-            f"along A (1 - k0 / N) towards A ({fits}); eval lies between {min(evals):.3f} and {max(evals):.3f}."
+            f"along A (1 - k0 / N) towards A ({fits}); eval lies between {min(evals):.3f} "
+            f"and {max(evals):.3f}."
         )
         panels.append(Panel(title, alt, drawing.law(section, laws)))
     caption = (

@@ -1,5 +1,6 @@
 """The report's tables and sentences in LaTeX: booktabs, a fragment to \\input."""
 
+import unicodedata
 from collections.abc import Sequence
 
 from bnrecal.report.law import Law
@@ -9,7 +10,7 @@ from bnrecal.report.terminal import COUNTS_ABREAST, figure
 from bnrecal.report.uncertainty import Uncertainty
 from bnrecal.store import Row
 
-PREAMBLE = "% needs \\usepackage{booktabs} and an engine that reads UTF-8"
+PREAMBLE = "% needs \\usepackage{booktabs}"
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -18,8 +19,8 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "`": r"\textasciigrave{}",
+    '"': "''",
+    "`": "'",
     "±": r"$\pm$",
 }
 
@@ -36,9 +37,15 @@ def to_latex(report: Report) -> str:
 
 
 def escape(text: str) -> str:
-    """Text from data as LaTeX prints it, never as a command; what is not printable becomes a '?'."""
-    shown = "".join(SPECIAL.get(c, c if c.isascii() else f"{c}") for c in " ".join(text.split()))
-    return "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in shown)
+    """Text from data as LaTeX prints it, never as a command.
+
+    Any engine with any font must take it: accents go, what has no ASCII form becomes a question mark.
+    """
+    shown = []
+    for c in " ".join(text.split()):
+        plain = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
+        shown.append(SPECIAL.get(c) or "".join(SPECIAL.get(p, p) for p in plain if p.isprintable()) or "?")
+    return "".join(shown)
 
 
 def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
@@ -61,7 +68,8 @@ def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
 
 def _table(tabular: str, caption: str, escaped: bool = False) -> str:
     said = caption if escaped else escape(caption)
-    return f"\\begin{{table}}[htbp]\n\\centering\n\\caption{{{said}}}\n{tabular}\n\\end{{table}}"
+    top = "\\begin{table}[htbp]\n\\centering\\small\\setlength{\\tabcolsep}{4pt}"
+    return f"{top}\n\\caption{{{said}}}\n{tabular}\n\\end{{table}}"
 
 
 def _block(block: Block, samples: Sequence[int], uncertainty: Uncertainty) -> str:
@@ -101,7 +109,7 @@ def _figures(row: Row | None, uncertainty: Uncertainty) -> tuple[str, str]:
     if row is None:
         return "--", "--"
     half = uncertainty.half_width(row)
-    interval = "" if half is None else rf" $\pm$ {half:.4f}"
+    interval = "" if half is None else rf"\,{{\scriptsize$\pm${half:.3f}}}"
     return figure(row["update"]).replace("-", "--"), figure(row["eval"]) + interval
 
 
