@@ -1,6 +1,7 @@
 """`bnrecal advise`."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _show(rung: "Rung") -> None:
 
 def _as_text(found: "Recommendation", study: "Study") -> str:
     lines = [*_table(found), ""]
-    lines += _sentences(found)
+    lines += [line for said in _sentences(found) for line in textwrap.wrap(said, 79)]
     rung = found.chosen
     if rung is not None:
         momentum = "" if rung.momentum is None else f", momentum={rung.momentum:g}"

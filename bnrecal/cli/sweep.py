@@ -89,7 +89,7 @@ def _run(plan: Any, store: Any, device: str) -> int:
         )
     n_images = plan.n_images + len(plan.todo) * plan.n_evaluation
     n_failed = 0
-    with SweepProgress(Console(stderr=True), n_images, len(plan.todo)) as progress:
+    with SweepProgress(Console(stderr=True), n_images, len(plan.todo), plan.todo) as progress:
         for row in room.sweep(plan, store, device, progress.images):
             progress.cell(row, plan.n_evaluation)
             n_failed += row["status"] == "failed"
