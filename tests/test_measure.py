@@ -11,6 +11,7 @@ from bnrecal.metrics.boxes import Detections, GroundTruth
 from bnrecal.metrics.map50 import map50
 from bnrecal.networks.embedded import NAMED
 from bnrecal.networks.head import detections
+from bnrecal.networks.network import Network
 from bnrecal.plan import cells_of, passes_of
 from bnrecal.recalibration.grouped import GroupedEvaluation
 from bnrecal.study import Cell, make_study
@@ -95,3 +96,42 @@ def test_networks_that_cannot_be_grouped_give_the_same_figures(monkeypatch: pyte
     for one, other in zip(grouped, measured(**settings), strict=True):
         assert other.update == pytest.approx(one.update, abs=1e-4)
         assert other.eval == one.eval
+
+
+class Halves(nn.Module):
+    """Its first BatchNorm sees two halves of every image as items of their own."""
+
+    def __init__(self, subnet: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.subnet = nn.BatchNorm2d(1), subnet
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        halves = self.norm(torch.cat(x.chunk(2, 3)))
+        return self.subnet(torch.cat(halves.chunk(2), 3))
+
+
+def halved(**settings: object) -> list[Measured]:
+    found = []
+    for todo in passes_of(cells_of(make_study({"task": "tiny", **settings}))):
+        network = Network(Halves(networks.get().build(todo.first.arch).module), detections)
+        found += measure(todo, tasks.get("tiny"), network, CPU, lambda _: None)
+    return found
+
+
+def test_a_norm_that_sees_parts_of_images_is_served_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out on the way, with the figures of the way batch by batch from the start."""
+    settings = {"arch": ["arch3"], "bs": [8], "samples": [64, 100]}
+    noticed = halved(**settings)
+    monkeypatch.setattr(GroupedEvaluation, "can_serve", staticmethod(lambda model: False))
+    assert [(r.update, r.eval) for r in halved(**settings)] == [(r.update, r.eval) for r in noticed]
+    assert noticed[-1].eval > 0.3
+
+
+def test_large_images_are_read_in_smaller_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many images are read at a time changes memory and no figure."""
+    settings = {"arch": ["arch2"], "bs": [8], "samples": [64, 100]}
+    usual = measured(**settings)
+    monkeypatch.setattr("bnrecal.measure.READ_AHEAD_BYTES", 3 * 64 * 64 * 4 * 8)
+    small = measured(**settings)
+    assert [r.update for r in small] == pytest.approx([r.update for r in usual], abs=1e-4)
+    assert [r.eval for r in small] == pytest.approx([r.eval for r in usual], abs=1e-4)
