@@ -17,7 +17,6 @@ from bnrecal.report.grid import Place, grid_table, place_of
 from bnrecal.store import Row
 from bnrecal.study import Cell, Pass
 
-
 FINAL_LINES = 40  # of the table that stays when a sweep ends
 
 

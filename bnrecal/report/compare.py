@@ -72,11 +72,11 @@ def compare(
     for name, what in (
         ("weights_digest", "weights"),
         ("data_digest", "data"),
-        ("order_digest", "order of images"),
+        ("order_digest", "orders of images"),
     ):
         n = sum(old[place][name] != new[place][name] for place in both)
         if n:
-            notes.append(f"{n} cells have another {what}")
+            notes.append(f"{what} differ in {n} cells")
     return Comparison(pairs, len(old) - len(both), len(new) - len(both), tolerance, tuple(notes))
 
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from bnrecal.report.terminal import figure
 from bnrecal.store import Row
 
-MOST_ARCHS = 5  # columns that fit 80
+WIDTH = 78  # columns of text that fit any terminal
+SETTING_WIDTH = 34  # what rule, batch size, images and seed take of it
 Place = tuple[str, str, int, int, int]  # arch, rule, batch size, samples, seed
 
 
@@ -33,9 +34,10 @@ def grid_table(
     found = {place_of(row): row for row in rows}
     places = list(dict.fromkeys([*planned, *found]))
     archs = list(dict.fromkeys(place[0] for place in places))
-    if len(archs) > MOST_ARCHS:
+    most = max(1, (WIDTH - SETTING_WIDTH) // (max(map(len, ["0.0000", *archs])) + 1))
+    if len(archs) > most:
         recent = [*(place_of(row)[0] for row in reversed(rows)), *archs]
-        latest = list(dict.fromkeys(recent))[:MOST_ARCHS]
+        latest = list(dict.fromkeys(recent))[:most]
         archs = [arch for arch in archs if arch in latest]
     settings = list(dict.fromkeys(place[1:] for place in places))
     several_orders = len({setting[3] for setting in settings}) > 1
