@@ -73,6 +73,37 @@ GRID = (
     setting("seed", help="Draws the fixed order of the calibration images.  [0]"),
     setting("repeats", help="Orders of the images: seed, seed + 1, ...  [1]"),
 )
+# Headings of the help, by the names of the options below them; all others stand under "Run".
+_NETWORK = ("model", "weights", "arch")
+_SECTIONS = ("Images", "Network", "Grid", "Run")
+
+
+class SectionedCommand(click.Command):
+    """A command whose help groups its options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Sections in the order of _SECTIONS, empty ones left out."""
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in _SECTIONS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[_section(str(parameter.name))].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+
+def _section(name: str) -> str:
+    from bnrecal.study import Inputs, Study
+
+    if name in _NETWORK:
+        return "Network"
+    if name in Inputs.model_fields or name.startswith("cache_"):
+        return "Images"
+    return "Grid" if name in Study.model_fields else "Run"
+
+
 device_option = setting("device", default="auto", help="auto, cpu, cuda or cuda:i.", show_default=True)
 
 

@@ -7,10 +7,18 @@ from typing import Any
 import click
 
 from bnrecal.cli.messages import complain
-from bnrecal.cli.options import OUT, device_option, gathered, grid_options, input_options, setting
+from bnrecal.cli.options import (
+    OUT,
+    SectionedCommand,
+    device_option,
+    gathered,
+    grid_options,
+    input_options,
+    setting,
+)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @input_options
 @grid_options
 @device_option

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from bnrecal.cli.options import gathered, input_options
+from bnrecal.cli.options import SectionedCommand, gathered, input_options
 from bnrecal.errors import BnrecalError
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for weights and log.")
 @input_options

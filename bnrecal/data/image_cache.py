@@ -23,6 +23,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ class ImageCache:
             rows = self._rows[positions]
             return np.stack([rows["width"], rows["height"]], 1).astype(np.int64)
         with ThreadPoolExecutor(_n_threads()) as pool:
-            return np.array([found[1] for found in pool.map(self._decoded, positions.tolist())], np.int64)
+            return np.array(list(pool.map(self._size, positions.tolist())), np.int64).reshape(-1, 2)
 
     def prepare(self, positions: Int64s, on_decoded: OnDecoded = lambda _: None) -> int:
         """Decode what is missing, telling how many were just done; returns how many there were."""
@@ -235,6 +236,19 @@ class ImageCache:
                 self._rows["digest"][chunk] = self._digests["digest"][chunk]
                 self._write_records("rows", self._rows, chunk)
                 on_decoded(len(chunk))
+
+    def _size(self, position: int) -> tuple[int, int]:
+        """(width, height) by the file's head alone."""
+        from PIL import Image
+
+        content = self.source.content(position)
+        if not isinstance(content, bytes):
+            return content.shape[1], content.shape[0]
+        try:
+            with Image.open(BytesIO(content)) as image:
+                return image.size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return self._decoded(position)[1]  # which says what is wrong
 
     def _decoded_or_error(self, position: int) -> tuple[Pixels, tuple[int, int]] | BadImageError:
         try:

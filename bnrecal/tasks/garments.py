@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bnrecal.data.draws import Int64s, permutation, stream_key
 from bnrecal.data.scene_store import SceneSet
 from bnrecal.data.scenes import SCENE, VERSION
-from bnrecal.data.sprites import sheets_digest
+from bnrecal.data.sprites import CLASSES, sheets_digest
 from bnrecal.metrics.boxes import Detections, GroundTruth
 from bnrecal.metrics.map50 import evidence, map50
 from bnrecal.tasks.task import OnDecoded, PredictionParts
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 # Mean and standard deviation of the pixels of the training scenes, rounded; part of the task, so that
 # training and evaluation cannot disagree.
 PIXEL_MEAN, PIXEL_STD = 88.0, 47.0
-# Fashion-MNIST's classes, in the order of its labels.
-CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
 
 
 class Garments:

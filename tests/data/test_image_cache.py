@@ -117,6 +117,7 @@ def test_without_room_images_are_streamed(
     streamed = ImageCache(source, SIZE)
     assert (streamed.pixels(np.arange(12)) == kept).all()
     assert streamed.streams
+    assert streamed.sizes(np.array([3, 1])).tolist() == [[40, 43], [40, 41]]
     assert not list((tmp_path / "other").glob("*/pixels"))
 
 

@@ -1,0 +1,39 @@
+"""The examples under experiments/own_network, run as their headings say, with less training."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bnrecal.store import Store
+
+EXAMPLES = Path(__file__).parent.parent / "experiments/own_network"
+
+
+def run(*command: object) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("name", "n_archs"), [("classifier", 1), ("slimmable", 5)])
+def test_an_example_from_images_to_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, n_archs: int
+) -> None:
+    """Images, training, sweep: every cell of the study file, and better than guessing once calibrated."""
+    for file in EXAMPLES.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run(sys.executable, "make_images.py", "--per-class", 30)
+    run(sys.executable, f"{name}.py", "--epochs", 6)
+    run(sys.executable, "-m", "bnrecal", "sweep", "--study", f"{name}.toml", "--samples", "64,256")
+    rows = Store(Path("results")).rows()
+    assert len(rows) == 8 * n_archs
+    assert all(row["status"] == "done" for row in rows)
+    assert len({row["arch"] for row in rows}) == n_archs
+    best = max(row["eval"] for row in rows if row["estimator"] == "pooled")
+    assert best > 0.3  # ten classes
