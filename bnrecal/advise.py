@@ -3,7 +3,8 @@
 Every estimator climbs a ladder of image counts, each twice the last; one walk over the images serves all
 its rungs. A rung is enough for an architecture when neither its doubling nor the best rung measured is
 better by more than the tolerance, by the upper end of the paired 95 % interval (report/uncertainty.py).
-Evaluation sets too small to show that give a weaker answer, which says so.
+Where the evaluation set is too small to show that, two doublings in a row that give nothing beyond noise
+end the climb, and the answer says that it is the weaker one.
 """
 
 import time
@@ -66,15 +67,16 @@ class Rung:
 class Behind:
     """How far one rung is behind another, on the architecture where that is most."""
 
-    measured: float
+    beyond_noise: float  # as measured, where the paired interval excludes 0; else nothing
     bound: float | None  # upper end of the paired interval
 
 
 def behind(rung: Rung, other: Rung) -> Behind:
-    measured = max(other.evals[arch] - rung.evals[arch] for arch in rung.evals)
-    intervals = [percentile_interval(other.figures[arch] - rung.figures[arch]) for arch in rung.evals]
-    bounds = [interval[1] for interval in intervals if interval]
-    return Behind(measured, max(bounds) if len(bounds) == len(intervals) else None)
+    gaps = {arch: other.evals[arch] - rung.evals[arch] for arch in rung.evals}
+    intervals = {a: percentile_interval(other.figures[a] - rung.figures[a]) for a in gaps}
+    clear = [gap for a, gap in gaps.items() if (interval := intervals[a]) is None or interval[0] > 0]
+    bounds = [interval[1] for interval in intervals.values() if interval]
+    return Behind(max(clear, default=0.0), max(bounds) if len(bounds) == len(gaps) else None)
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """`chosen` is enough: shown by intervals, or only as measured, or None: nothing was within budget."""
+    """`chosen` is enough: shown by intervals, or only nothing better beyond noise; None: neither."""
 
     tolerance: float
     archs: tuple[str, ...]
@@ -262,19 +264,19 @@ def _enough(ladder: Ladder, best: Rung, tolerance: float, shown: bool) -> Rung |
     """The lowest rung that its doubling and the best do not beat by more than the tolerance."""
     for rung, doubled in pairwise(ladder.rungs):
         gaps = (behind(rung, doubled), behind(rung, best))
-        figures = [gap.bound if shown else gap.measured for gap in gaps]
+        figures = [gap.bound if shown else gap.beyond_noise for gap in gaps]
         if not rung.cold and all(figure is not None and figure <= tolerance for figure in figures):
             return rung
     return None
 
 
 def _stands_still(ladder: Ladder, best: Rung, tolerance: float) -> bool:
-    """Whether two doublings in a row gave nothing, as measured, though intervals are too wide to show it."""
+    """Whether two doublings in a row gave nothing beyond noise, though intervals are too wide to show it."""
     last = ladder.rungs[-3:]
     if len(last) < 3 or last[0].cold:
         return False
-    gains = [behind(rung, doubled).measured for rung, doubled in pairwise(last)]
-    return max(gains) <= tolerance and behind(last[0], best).measured <= tolerance
+    gains = [behind(rung, doubled).beyond_noise for rung, doubled in pairwise(last)]
+    return max(gains) <= tolerance and behind(last[0], best).beyond_noise <= tolerance
 
 
 def _recommended(

@@ -52,9 +52,16 @@ def test_wide_intervals_give_a_weaker_answer() -> None:
     assert room._enough(climbed, climbed.rungs[0], 0.003, shown=True) is None
     assert room._stands_still(climbed, climbed.rungs[0], 0.003)
     gap = behind(climbed.rungs[0], climbed.rungs[1])
-    assert gap.measured == 0
+    assert gap.beyond_noise == 0
     assert gap.bound is not None
     assert gap.bound > 0.02
+
+
+def test_a_clear_gain_goes_on_whatever_the_noise() -> None:
+    """A doubling that is better beyond noise by more than the tolerance: not enough, not at rest."""
+    climbed = ladder(rung(64, 0.40, noise=0.01), rung(128, 0.50, noise=0.01), rung(256, 0.50, noise=0.01))
+    assert not room._stands_still(climbed, climbed.rungs[1], 0.003)
+    assert room._enough(climbed, climbed.rungs[1], 0.003, shown=False) is climbed.rungs[1]
 
 
 def test_its_setting_is_checked_by_a_sweep(bnrecal: Callable[..., Any]) -> None:

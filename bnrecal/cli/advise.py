@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnrecal.cli.messages import write_text
-from bnrecal.cli.options import comma_list, device_option, gathered, input_options, setting
+from bnrecal.cli.options import SectionedCommand, comma_list, device_option, gathered, input_options, setting
 
 if TYPE_CHECKING:
     from bnrecal.advise import Recommendation, Rung
     from bnrecal.study import Study
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @input_options
 @setting("arch", callback=comma_list, help="Architectures that must all be served.  [those of the model]")
 @setting("estimator", callback=comma_list, help="Which to try.  [pooled,cumulative,ema]")
@@ -157,9 +157,9 @@ def _sentences(found: "Recommendation") -> list[str]:
     else:
         reach = "" if gap.bound is None else f": the interval reaches {gap.bound:.4f}"
         said.append(
-            f"As measured, neither twice as many images nor the best ({best}) is better by more than "
-            f"{found.tolerance:g}{each}; {found.n_evaluation:,} evaluation images are too few to be certain"
-            f"{reach}."
+            f"Neither twice as many images nor the best measured ({best}) is better by more than "
+            f"{found.tolerance:g} beyond noise{each}. {found.n_evaluation:,} evaluation images are too few "
+            f"to be certain{reach}."
         )
     said.append(
         f"Cost: {spoken(rung.recal_s)} an architecture, {spoken(1000 * rung.recal_s)} for 1,000. "
