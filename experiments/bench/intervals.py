@@ -39,9 +39,8 @@ def coverage(trials: int = 1000, images: int = 150) -> None:
     weights = draw(images)
     pairs = [two_detectors(random, images) for _ in range(trials)]
     differences = np.stack([resampled(a, weights) - resampled(b, weights) for a, b in pairs], 1)
-    print(
-        f"mAP@0.5, {trials} trials of {images} images: {covered(differences, expected):.1%} of intervals cover"
-    )
+    share = covered(differences, expected)
+    print(f"mAP@0.5, {trials} trials of {images} images: {share:.1%} of intervals cover")
 
 
 if __name__ == "__main__":
