@@ -14,11 +14,12 @@ many. The batches of the update pass are the experiment and are never made small
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bnrecal.device import now_s
@@ -51,19 +52,28 @@ class Measured:
     """What one cell gave; times in seconds, as bnrecal/store.py's columns define them."""
 
     cell: Cell
-    update: float | None  # None for `exact`, which has no such pass
+    update: float | None  # None for `exact`, which has no such pass, and where it was not asked for
     eval: float
     recal_s: float
     update_s: float
     eval_s: float
     total_s: float
+    evidence: Mapping[str, NDArray[Any]]  # of `eval`, image by image: see tasks/task.py
     evaluation_batch: int  # images in one evaluation forward
 
 
 def measure(
-    todo: Pass, task: Task, network: Network, device: torch.device, on_images: OnImages
+    todo: Pass,
+    task: Task,
+    network: Network,
+    device: torch.device,
+    on_images: OnImages,
+    update_metric: bool = True,
 ) -> Generator[Measured, None, None]:
-    """Yield one `Measured` per cell of the pass, as soon as it is known."""
+    """Yield one `Measured` per cell of the pass, as soon as it is known.
+
+    Without `update_metric` no calibration image is predicted, and `update` is None.
+    """
     started = now_s(device)
     ids = task.order(todo.first.seed)[: todo.n_samples]
     bench = _Bench(task, network, device)
@@ -76,7 +86,7 @@ def measure(
         done = 0
         for cell in todo.cells:
             for start, stop in chunks(done, cell.n_samples, cell.batch_size, bench.read_ahead):
-                bench.advance(walk, start, ids[start:stop], cell.batch_size)
+                bench.advance(walk, start, ids[start:stop], cell.batch_size, update_metric)
                 on_images(stop - start)
             done = cell.n_samples
             yield bench.settle(cell, walk.statistics(), ids[:done], setup_s)
@@ -100,7 +110,7 @@ class _Bench:
         self.read_s = self.recal_s = self.predict_s = 0.0
         self.size = ForwardSize(device)
 
-    def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int) -> None:
+    def advance(self, walk: Walk, start: int, ids: Int64s, batch_size: int, predict: bool) -> None:
         """Take the images `ids`, which stand at `start` in the order, into statistics and predictions."""
         t0 = now_s(self.device)
         batches = torch.split(to_input(self.task, self.task.calibration_images(ids), self.device), batch_size)
@@ -108,9 +118,12 @@ class _Bench:
         after: list[tuple[Tensor, Statistics]] = []
         for batch in batches:
             walk.step(batch)
-            after.append((batch, walk.statistics()))
+            if predict:
+                after.append((batch, walk.statistics()))
         t2 = now_s(self.device)
-        self.parts.append((start, self.predict(self.size.run(lambda n: self._outputs_after(after, n)))))
+        if predict:
+            found = self.size.run(lambda n: self._outputs_after(after, n))
+            self.parts.append((start, self.predict(found)))
         t3 = now_s(self.device)
         self.read_s += t1 - t0
         self.recal_s += t2 - t1
@@ -119,13 +132,15 @@ class _Bench:
     def settle(self, cell: Cell, final: Statistics, ids: Int64s, setup_s: float) -> Measured:
         """Score the pass so far and evaluate the network with the statistics it has now."""
         t0 = now_s(self.device)
-        update = self.task.score_calibration(ids, self.parts)
+        update = self.task.score_calibration(ids, self.parts) if self.parts else None
         t1 = now_s(self.device)
-        evaluated = self._evaluate(final)
+        predicted = self._evaluate(final)
+        evaluated = self.task.score_evaluation(predicted)
         t2 = now_s(self.device)
         update_s, eval_s = self.predict_s + t1 - t0, t2 - t1
         total_s = setup_s + self.read_s + self.recal_s + update_s + eval_s
-        return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s, self.size.n_images)
+        evidence, at_once = self.task.evidence(predicted), self.size.n_images
+        return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s, evidence, at_once)
 
     def settle_exactly(self, cell: Cell, ids: Int64s, setup_s: float, on_images: OnImages) -> Measured:
         """Walk the images as often as `exact` needs, reading them anew each time; then evaluate."""
@@ -134,12 +149,13 @@ class _Bench:
         final, _ = exact_statistics(self.module, batches, cell.n_samples, self.forward)
         t1 = now_s(self.device)
         on_images(cell.n_samples)
-        evaluated = self._evaluate(final)
+        predicted = self._evaluate(final)
+        evaluated = self.task.score_evaluation(predicted)
         eval_s = now_s(self.device) - t1
         recal_s = t1 - t0 - batches.read_s
-        return Measured(
-            cell, None, evaluated, recal_s, 0.0, eval_s, setup_s + t1 - t0 + eval_s, self.size.n_images
-        )
+        total_s = setup_s + t1 - t0 + eval_s
+        evidence, at_once = self.task.evidence(predicted), self.size.n_images
+        return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, total_s, evidence, at_once)
 
     def _outputs_after(self, after: list[tuple[Tensor, Statistics]], at_once: int) -> Any:
         """Each batch's outputs under the statistics right after it."""
@@ -162,11 +178,11 @@ class _Bench:
             outputs.append(self.forward(self.model_to_evaluate, batch))
         return joined_outputs(outputs)
 
-    def _evaluate(self, final: Statistics) -> float:
+    def _evaluate(self, final: Statistics) -> Parts:
+        """Predictions for the evaluation images with these statistics."""
         final.write_to(self.model_to_evaluate)
         model = folded(self.model_to_evaluate)
-        parts = evaluation_parts(self.task, model, self.network, self.device, self.size, only_numbers=True)
-        return self.task.score_evaluation(parts)
+        return evaluation_parts(self.task, model, self.network, self.device, self.size, only_numbers=True)
 
 
 def _grouped(

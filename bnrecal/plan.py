@@ -63,7 +63,7 @@ def default_samples(n_images: int) -> tuple[int, ...]:
 
 
 def cells_of(study: Study) -> list[Cell]:
-    """Every point of the grid: by batch size, then samples, then architecture, as tables read.
+    """Every point of the grid: by order, batch size, samples, then architecture, as tables read.
 
     Raises BnrecalError for an unknown task or architecture and for more samples than the task has.
     """
@@ -76,8 +76,10 @@ def cells_of(study: Study) -> list[Cell]:
             f"--samples: {max(study.samples)}: task {task.name!r} has {task.n_calibration} images to "
             "calibrate with"
         )
-    order = task.order(study.seed)
-    digests = {n: task.order_digest(order[:n]) for n in study.samples}
+    orders = {seed: task.order(seed) for seed in study.seeds}
+    digests = {
+        (seed, n): task.order_digest(order[:n]) for seed, order in orders.items() for n in study.samples
+    }
     weights = {arch: source.digest(arch) for arch in study.arch}
     data_digest = task.data_digest()
     return [
@@ -85,15 +87,16 @@ def cells_of(study: Study) -> list[Cell]:
             task=task.name,
             metric=task.metric,
             data_digest=data_digest,
-            order_digest=digests[n],
+            order_digest=digests[seed, n],
             arch=arch,
             weights_digest=weights[arch],
             batch_size=batch_size,
             n_samples=n,
             estimator=estimator,
             momentum=momentum,
-            seed=study.seed,
+            seed=seed,
         )
+        for seed in study.seeds
         for estimator in study.estimator
         for momentum in (study.momentum if estimator == "ema" else (None,))
         for batch_size, n, arch in itertools.product(study.bs, study.samples, study.arch)

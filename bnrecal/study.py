@@ -92,6 +92,11 @@ class Study(Inputs):
     estimator: tuple[str, ...] = Field(ESTIMATORS[:1], min_length=1)
     momentum: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((MOMENTUM,), min_length=1)
     seed: int = Field(0, ge=0, lt=2**63)
+    repeats: Count = Field(1, le=1000)  # orders of the images: those of seed, seed + 1, ...
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.repeats)
 
     @field_validator("arch", "bs", "samples", "estimator", "momentum")
     @classmethod

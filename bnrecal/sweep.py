@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from bnrecal import networks, tasks
+from bnrecal import evidence, networks, tasks
 from bnrecal.choice import Choice
 from bnrecal.claims import Claims
 from bnrecal.executors.executor import Executor, OnImages, Outcome
@@ -91,6 +91,8 @@ def sweep(
             share = _Share(store, claims, left, plan.n_rows)
             for outcome in executor.run(iter(share), on_images):
                 row = row_of(outcome, plan.study, study)
+                if outcome.evidence and row["status"] == "done":
+                    evidence.keep(store.folder, row["key"], outcome.evidence)
                 store.append(row)
                 claims.release(outcome.cell.key)
                 yield row

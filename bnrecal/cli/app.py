@@ -6,6 +6,8 @@ from typing import NoReturn
 
 import click
 
+from bnrecal.cli.advise import advise
+from bnrecal.cli.compare import compare
 from bnrecal.cli.doctor import doctor
 from bnrecal.cli.messages import complain
 from bnrecal.cli.recalibrate import recalibrate
@@ -51,5 +53,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (doctor, recalibrate, report, show, sweep, train, verify):
+for command in (sweep, report, advise, recalibrate, doctor, compare, show, verify, train):
     cli.add_command(command)

@@ -71,6 +71,7 @@ GRID = (
     setting("estimator", callback=comma_list, help="ema, cumulative, pooled, exact; comma list.  [ema]"),
     setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]"),
     setting("seed", help="Draws the fixed order of the calibration images.  [0]"),
+    setting("repeats", help="Orders of the images: seed, seed + 1, ...  [1]"),
 )
 # Headings of the help, by the names of the options below them; all others stand under "Run".
 _NETWORK = ("model", "weights", "arch")

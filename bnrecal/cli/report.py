@@ -1,55 +1,113 @@
 """`bnrecal report`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from bnrecal.cli.messages import write_text
 from bnrecal.cli.options import OUT, setting
 from bnrecal.errors import BnrecalError
+from bnrecal.interrupts import Stopped
 
-FORMATS = ("table", "long", "md", "csv", "json")
+if TYPE_CHECKING:
+    from bnrecal.report.summary import Report
+    from bnrecal.store import Store
+
+FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
 
 
 @click.command()
 @setting("out", type=click.Path(path_type=Path), default=OUT, help="Folder with rows.", show_default=True)
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--published", is_flag=True, help="The 33 cells of the published study instead.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.003,
+    show_default=True,
+    help="Eval the advised setting may fall short by.",
+)
+@click.option("--figures", type=click.Path(path_type=Path), help="Write every figure there, as SVG and PNG.")
+@click.option("--watch", is_flag=True, help="Follow the rows another process writes, until Ctrl-C.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
-def report(out: Path, layout: str, published: bool, output: Path | None) -> int:
-    """Show what a sweep has measured.
+def report(
+    out: Path,
+    layout: str,
+    published: bool,
+    tolerance: float,
+    figures: Path | None,
+    watch: bool,
+    output: Path | None,
+) -> int:
+    """Show what a sweep has measured, how certain it is, and what to use.
 
     table: the published layout and what follows from it; long: a line per cell; md: Markdown; csv,
-    json: every column.
+    json: every column; latex: booktabs tables; html: one page with figures. Intervals are 95 %, by a
+    bootstrap over evaluation images.
     """
     from bnrecal.report.published import published_rows
+    from bnrecal.report.summary import make_report
     from bnrecal.store import Store
 
     store = Store(out)
+    if watch:
+        return _watch(store, published, layout, output, figures)
     rows = published_rows() if published else store.latest()
     if not rows:
         raise BnrecalError(f"--out: no rows in {store.path}; run `bnrecal sweep` first")
-    text = _rendered(rows, layout, to_terminal=output is None)
+    made = make_report(rows, None if published else out, tolerance)
+    if figures is not None:
+        _draw(made, figures)
+        if layout == "table" and output is None:
+            return 0
+    text = _rendered(made, layout, to_terminal=output is None)
     if output is None:
         click.echo(text, nl=False)
         return 0
-    try:
-        output.write_text(text, "utf-8")
-    except OSError as error:
-        raise BnrecalError(f"--output: cannot write {output}: {error.strerror}") from None
+    write_text(output, text)
     return 0
 
 
-def _rendered(rows: list[Any], layout: str, to_terminal: bool) -> str:
-    from bnrecal.report import export
-    from bnrecal.report.sections import sections_of
+def _draw(report: "Report", folder: Path) -> None:
+    from bnrecal.report.canvas import write_pictures
+    from bnrecal.report.figures import pictures_of
 
-    if layout == "csv":
-        return export.to_csv(rows)
-    if layout == "json":
-        return export.to_json(rows) + "\n"
-    if layout == "md":
-        return export.to_markdown(sections_of(rows))
+    pictures = pictures_of(report)
+    if not pictures:
+        raise BnrecalError("--figures: too few cells for any figure; two sample counts are the least")
+    for path in write_pictures(pictures, folder):
+        click.echo(path)
+
+
+def _watch(store: "Store", published: bool, layout: str, output: Path | None, figures: Path | None) -> int:
+    from rich.console import Console
+
+    from bnrecal.report.watch import watch
+
+    if published or output or figures or layout != "table":
+        raise BnrecalError(
+            "--watch: shows the growing table alone; leave out --format, --published, -o, --figures"
+        )
+    try:
+        watch(store, Console())
+    except Stopped as stopped:  # how watching ends
+        return stopped.code
+    return 0
+
+
+def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
+    from bnrecal.report import export, latex, markdown, page
+
+    renderers = {
+        "csv": export.to_csv,
+        "json": export.to_json,
+        "md": markdown.to_markdown,
+        "latex": latex.to_latex,
+        "html": page.to_html,
+    }
+    if layout in renderers:
+        return renderers[layout](report)
     from rich.console import Console
 
     from bnrecal.report.terminal import long_layout, published_layout
@@ -57,7 +115,8 @@ def _rendered(rows: list[Any], layout: str, to_terminal: bool) -> str:
     console = Console(
         markup=False, no_color=None if to_terminal else True, force_terminal=None if to_terminal else False
     )
-    drawn = long_layout(rows) if layout == "long" else published_layout(sections_of(rows))
+    long = layout == "long"
+    drawn = long_layout(report.rows, report.uncertainty) if long else published_layout(report)
     with console.capture() as captured:
-        console.print(drawn)
+        console.print(drawn, highlight=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"

@@ -120,7 +120,7 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
     n_images = plan.n_images + len(plan.todo) * plan.n_evaluation
     failures: Counter[str] = Counter()
     with (
-        SweepProgress(Console(stderr=True), n_images, len(plan.todo)) as progress,
+        SweepProgress(Console(stderr=True), n_images, len(plan.todo), plan.todo) as progress,
         executor,
         closing(room.sweep(plan, store, executor, progress.images, waiting, resolved.name)) as rows,
     ):

@@ -1,7 +1,7 @@
 """What an executor has to offer, and what it gives back. Imports no torch."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -37,6 +37,7 @@ class Outcome:
     failure: str | None = None  # the kind of error, see bnrecal/row.py
     evaluation_batch: int | None = None  # images in one evaluation forward
     environment: dict[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] | None = None  # of `eval`, image by image: see tasks/task.py
 
 
 class Executor(Protocol):

@@ -108,6 +108,7 @@ class Workplace:
             failure,
             result.evaluation_batch if result else None,
             describe_environment(str(self.device)),
+            result.evidence if result else None,
         )
 
 

@@ -8,6 +8,7 @@ the same figure (tests compare both on real and on random boxes).
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +27,50 @@ def map50(truth: GroundTruth, found: Detections) -> float:
 
     Returns -1.0 if there is no object to find at all, as COCOeval does.
     """
-    crowd = np.zeros(len(truth.labels), bool) if truth.crowd is None else truth.crowd
+    crowd = _crowd(truth)
     classes = np.unique(truth.labels[~crowd])
     if not len(classes):
         return -1.0
     return float(np.mean([_class_precisions(truth, crowd, found, c) for c in classes]))
 
 
-def _class_precisions(truth: GroundTruth, crowd: Mask, found: Detections, label: int) -> Float64s:
-    """Interpolated precision of one class at the 101 recalls; shape (101,)."""
+def evidence(truth: GroundTruth, found: Detections) -> dict[str, NDArray[Any]]:
+    """What `map50` rests on, image by image: enough to compute it again for any multiset of the images.
+
+    Of each class that occurs, in the order of `np.unique`, the detections that count, best score first:
+
+    - `image` (detections,): which image it is on;
+    - `hit` (detections,): whether it found an object;
+    - `start` (classes + 1,): where each class begins in these two;
+    - `objects` (classes, images): how many objects there are to find.
+
+    `bnrecal.metrics.resampling` reads it. Matching is within an image, so it holds in every multiset.
+    """
+    crowd = _crowd(truth)
+    classes = np.unique(truth.labels[~crowd])
+    objects = np.zeros((len(classes), truth.n_images), np.int64)
+    np.add.at(objects, (np.searchsorted(classes, truth.labels[~crowd]), truth.image[~crowd]), 1)
+    scored = [_class_hits(truth, crowd, found, c) for c in classes]
+    empty = np.zeros(0, np.int64)
+    return {
+        "image": _compact(np.concatenate([empty, *(found.image[mine] for mine, _, _ in scored)])),
+        "hit": np.concatenate([empty, *(hit for _, hit, _ in scored)]).astype(np.uint8),
+        "start": np.cumsum([0, *(len(mine) for mine, _, _ in scored)], dtype=np.int64),
+        "objects": _compact(objects),
+    }
+
+
+def _crowd(truth: GroundTruth) -> Mask:
+    return np.zeros(len(truth.labels), bool) if truth.crowd is None else truth.crowd
+
+
+def _compact(counts: Int64s) -> NDArray[Any]:
+    """The same numbers (none negative) in the smallest unsigned integers that hold them."""
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+
+
+def _class_hits(truth: GroundTruth, crowd: Mask, found: Detections, label: int) -> tuple[Int64s, Mask, int]:
+    """Detections of one class that count, best score first; whether each is a hit; objects to find."""
     objects = np.flatnonzero((truth.labels == label) & ~crowd)
     objects = objects[np.argsort(truth.image[objects], kind="stable")]
     mine = np.flatnonzero(found.labels == label)
@@ -46,9 +82,15 @@ def _class_precisions(truth: GroundTruth, crowd: Mask, found: Detections, label:
     crowds = np.flatnonzero((truth.labels == label) & crowd)
     counts = hit | ~_in_crowd(truth.image[crowds], truth.boxes[crowds], image, boxes)
     mine, hit = mine[counts], hit[counts]
-    hit = hit[np.argsort(-found.scores[mine], kind="stable")]
+    by_score = np.argsort(-found.scores[mine], kind="stable")
+    return mine[by_score], hit[by_score], len(objects)
+
+
+def _class_precisions(truth: GroundTruth, crowd: Mask, found: Detections, label: int) -> Float64s:
+    """Interpolated precision of one class at the 101 recalls; shape (101,)."""
+    _, hit, n_objects = _class_hits(truth, crowd, found, label)
     n_hits = np.cumsum(hit, dtype=np.float64)
-    recall = n_hits / len(objects)
+    recall = n_hits / n_objects
     precision = n_hits / (np.arange(1, len(hit) + 1) + np.spacing(1))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(recall, RECALLS, side="left")

@@ -5,6 +5,8 @@ from importlib.resources import files
 
 from bnrecal.store import COLUMNS, SCHEMA_VERSION, Row
 
+PUBLISHED_TASK = "published study"
+
 
 def published_rows() -> list[Row]:
     """One done row per cell; momentum and order are not stated there."""
@@ -18,7 +20,7 @@ def _row(cell: dict[str, str]) -> Row:
         "schema_version": SCHEMA_VERSION,
         "key": f"published-{cell['arch']}-{batch_size}-{n_samples}",
         "status": "done",
-        "task": "published study",
+        "task": PUBLISHED_TASK,
         "arch": cell["arch"],
         "batch_size": batch_size,
         "n_samples": n_samples,

@@ -1,7 +1,7 @@
 """Rows arranged as the published study lays them out, as data that every format renders.
 
-A section is one experiment (same task, data, order seed, estimator, momentum); a block is one batch
-size of it; a column of the block one sample count.
+A section is one experiment (same task, data, estimator, momentum), in one or several orders of the
+images; a block is one batch size of it; a column of the block one sample count.
 """
 
 from collections import defaultdict
@@ -25,7 +25,8 @@ class Block:
 
     def seconds(self, n_samples: int) -> float | None:
         """Mean time of a cell with this sample count over the architectures; None if none is done."""
-        times = [row["total_s"] for (_, n), row in self.rows.items() if n == n_samples]
+        found = [row["total_s"] for (_, n), row in self.rows.items() if n == n_samples]
+        times = [seconds for seconds in found if seconds is not None]
         return mean(times) if times else None
 
     def n_updates(self, n_samples: int) -> int:
@@ -34,29 +35,73 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """One experiment and its blocks, smallest batch size first."""
+    """One experiment and its blocks, smallest batch size first.
+
+    `seeds` are those of its orders of images; a cell run in several orders stands as their mean.
+    """
 
     task: str
+    data_digest: str | None
     metric: str
     estimator: str
     momentum: float | None
-    seed: int | None
+    seeds: tuple[int, ...]
     blocks: tuple[Block, ...]
     n_done: int
     n_failed: int
 
     @property
     def title(self) -> str:
-        how = self.estimator if self.momentum is None else f"{self.estimator}, momentum {self.momentum:g}"
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         cells = f"{self.n_done} cells{failed}"
-        seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.task}: {METRIC_NAMES.get(self.metric, self.metric)} by {how}{seed} ({cells})"
+        return f"{self.task}: {self.metric_name} by {self.how}{_seeds(self.seeds)} ({cells})"
+
+    @property
+    def metric_name(self) -> str:
+        return METRIC_NAMES.get(self.metric, self.metric)
+
+    @property
+    def how(self) -> str:
+        return rule(self.estimator, self.momentum)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every done cell, several orders of it as one."""
+        return [row for block in self.blocks for row in block.rows.values()]
+
+    @property
+    def archs(self) -> tuple[str, ...]:
+        return tuple(sorted({row["arch"] for row in self.rows}))
+
+    def at(self, batch_size: int, n_samples: int) -> dict[str, Row]:
+        """The cells of one setting, by architecture."""
+        found = [row for row in self.rows if (row["batch_size"], row["n_samples"]) == (batch_size, n_samples)]
+        return {row["arch"]: row for row in found}
+
+    @property
+    def settings(self) -> list[tuple[int, int]]:
+        """(batch size, samples) of every column, as the tables show them."""
+        return [(block.batch_size, n) for block in self.blocks for n in block.samples]
+
+
+def rule(estimator: str, momentum: float | None) -> str:
+    return estimator if momentum is None else f"{estimator}, momentum {momentum:g}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if not seeds:
+        return ""
+    return f", seed {seeds[0]}" if len(seeds) == 1 else f", {len(seeds)} orders (seeds {_ranges(seeds)})"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    whole = len(seeds) == seeds[-1] - seeds[0] + 1
+    return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
 def sections_of(rows: Iterable[Row]) -> list[Section]:
     """Sections in the order their first rows were written. Failed cells count and show nowhere else."""
-    apart = ("task", "data_digest", "metric", "estimator", "momentum", "seed")
+    apart = ("task", "data_digest", "metric", "estimator", "momentum")
     together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         together[tuple(row[name] for name in apart)].append(row)
@@ -65,20 +110,53 @@ def sections_of(rows: Iterable[Row]) -> list[Section]:
 
 def _section(rows: Sequence[Row]) -> Section:
     first = rows[0]
-    done = [row for row in rows if row["status"] == "done"]
-    archs = tuple(sorted({row["arch"] for row in done}))
+    done = _told_apart([row for row in rows if row["status"] == "done"])
+    by_cell: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
+    for row in done:
+        by_cell[row["batch_size"], row["arch"], row["n_samples"]].append(row)
     blocks = []
     for batch_size in sorted({row["batch_size"] for row in done}):
-        mine = {(r["arch"], r["n_samples"]): r for r in done if r["batch_size"] == batch_size}
+        mine = {(arch, n): _mean(found) for (size, arch, n), found in by_cell.items() if size == batch_size}
         samples = tuple(sorted({n for _, n in mine}))
-        blocks.append(Block(batch_size, samples, archs, mine))
+        blocks.append(Block(batch_size, samples, tuple(sorted({row["arch"] for row in done})), mine))
     return Section(
         first["task"],
+        first["data_digest"],
         first["metric"],
         first["estimator"],
         first["momentum"],
-        first["seed"],
+        tuple(sorted({row["seed"] for row in done if row["seed"] is not None})),
         tuple(blocks),
         len(done),
         len(rows) - len(done),
     )
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Where one name stands for several sets of weights, the name gains their digest."""
+    weights: dict[str, set[str | None]] = defaultdict(set)
+    for row in rows:
+        weights[row["arch"]].add(row["weights_digest"])
+    return [
+        {**row, "arch": f"{row['arch']} ({str(row['weights_digest'])[:6]})"}
+        if len(weights[row["arch"]]) > 1
+        else row
+        for row in rows
+    ]
+
+
+def _mean(rows: list[Row]) -> Row:
+    """One row, or the mean over several orders with the rows themselves under `orders`."""
+    if len(rows) == 1:
+        return rows[0]
+    figures = {}
+    for name in ("update", "eval", "recal_s", "update_s", "eval_s", "total_s"):
+        values = [row[name] for row in rows if row[name] is not None]
+        figures[name] = mean(values) if len(values) == len(rows) else None
+    return {**rows[0], **figures, "seed": None, "orders": rows}
+
+
+def orders_of(row: Row) -> list[Row]:
+    """The rows a cell stands for: itself, or one for each order of the images."""
+    found: list[Row] = row.get("orders") or [row]
+    return found

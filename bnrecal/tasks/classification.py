@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnrecal.data.draws import Int64s
 from bnrecal.data.labelled import LabelledImages
@@ -34,6 +35,11 @@ class Classification(ImageTask):
                 f"the network's output is not finite on {n_bad} of {len(found)} evaluation images"
             )
         return float(np.mean(found == self.evaluation_labels[self.evaluated]))
+
+    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
+        """One bit an image: whether its class is right."""
+        right = _joined(parts) == self.evaluation_labels[self.evaluated]
+        return {"correct": right.astype(np.uint8)}
 
 
 def _joined(parts: PredictionParts) -> Int64s:

@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnrecal.data.draws import Int64s
 from bnrecal.data.image_cache import ImageCache
 from bnrecal.data.labelled import BoxedImages
 from bnrecal.errors import BnrecalError
 from bnrecal.metrics.boxes import Detections, GroundTruth
-from bnrecal.metrics.map50 import map50
+from bnrecal.metrics.map50 import evidence, map50
 from bnrecal.tasks.image_task import ImageTask
 from bnrecal.tasks.task import PredictionParts
 
@@ -34,6 +35,9 @@ class Detection(ImageTask):
 
     def score_evaluation(self, parts: PredictionParts) -> float:
         return map50(self.evaluation_truth(), Detections.join(parts))
+
+    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
+        return evidence(self.evaluation_truth(), Detections.join(parts))
 
     def calibration_truth(self, ids: Int64s) -> GroundTruth:
         return self._truth(self.calibration_boxes, self.to_calibrate, ids)

@@ -1,7 +1,7 @@
 """Tasks `garments` and `tiny`: detect garments in composed scenes; scored by mAP@0.5."""
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from bnrecal.data.scene_store import SceneSet
 from bnrecal.data.scenes import SCENE, VERSION
 from bnrecal.data.sprites import CLASSES, sheets_digest
 from bnrecal.metrics.boxes import Detections, GroundTruth
-from bnrecal.metrics.map50 import map50
+from bnrecal.metrics.map50 import evidence, map50
 from bnrecal.tasks.task import OnDecoded, PredictionParts
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class Garments:
 
     def score_evaluation(self, parts: PredictionParts) -> float:
         return map50(self.evaluation_truth(), Detections.join(parts))
+
+    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
+        return evidence(self.evaluation_truth(), Detections.join(parts))
 
     def calibration_truth(self, ids: Int64s) -> GroundTruth:
         return GroundTruth(len(ids), *self.training_scenes.objects(ids))

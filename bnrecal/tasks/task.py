@@ -60,3 +60,10 @@ class Task(Protocol):
     def score_evaluation(self, parts: PredictionParts) -> float:
         """The metric over the whole evaluation set."""
         ...
+
+    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
+        """What that score rests on, image by image, from which intervals are drawn.
+
+        For top1 {"correct": uint8 (images,)}, for map50 what `bnrecal.metrics.map50.evidence` gives.
+        """
+        ...
