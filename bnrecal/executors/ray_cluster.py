@@ -7,6 +7,7 @@ weights travel where a node lacks them.
 
 import logging
 import signal
+import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from bnrecal.study import Pass
 
 RETRIES = 2  # after a node or a process was lost
 POLL_S = 1.0  # how often a lost driver connection or new nodes are looked for
+CONNECT_S = 5.0  # for an address to take a connection
 
 
 class RayCluster:
@@ -36,6 +38,7 @@ class RayCluster:
     def __enter__(self) -> Self:
         import ray
 
+        _check_answers(self.address)
         before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
             ray.init(
@@ -146,3 +149,17 @@ def _packed(job: Job) -> Bundle:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _check_answers(address: str | None) -> None:
+    """Refuse an address where nothing listens at once: Ray itself tries for minutes."""
+    if address is None or address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise BnrecalError(f"--address: {address!r}; allowed: HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BnrecalError(f"--address: {address!r}: no Ray cluster answers: {reason}") from None

@@ -1,7 +1,6 @@
 """Sweeps as processes of their own: to be killed, watched and run beside each other."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,18 +16,29 @@ Figures = dict[str, tuple[float | None, float | None]]
 def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
     """`bnrecal ARGUMENTS`, its messages to be read from stderr."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bnrecal", *map(str, arguments)],
+        [sys.executable, "-c", _AS_FROM_A_TERMINAL, *map(str, arguments)],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
-        preexec_fn=_hear_sigint,
     )
 
 
-def _hear_sigint() -> None:
-    """A background shell hands SIGINT down ignored; a user's terminal does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A background shell hands SIGINT down ignored; a user's terminal does not. Not by preexec_fn, which may
+# crash a process that has threads.
+_AS_FROM_A_TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from bnrecal.cli import main
+main()
+"""
+
+
+def apart(*arguments: object) -> tuple[int, str]:
+    """Exit code and messages of a command that is better not run in this process."""
+    process = start(*arguments)
+    _, err = process.communicate(timeout=180)
+    return process.returncode, err
 
 
 def finish(process: "subprocess.Popen[str]", timeout_s: float = 60) -> str:
