@@ -29,6 +29,14 @@ def path_of(folder: Path, key: str) -> Path | None:
     return folder / FOLDER / f"{key}.npz" if re.fullmatch("[0-9a-f]{8,64}", key) else None
 
 
+def keys(folder: Path) -> frozenset[str]:
+    """The cells that have evidence."""
+    try:
+        return frozenset(name.removesuffix(".npz") for name in os.listdir(folder / FOLDER))
+    except OSError:
+        return frozenset()
+
+
 def keep(folder: Path, key: str, arrays: Mapping[str, Any]) -> None:
     """Write the arrays, wholly or not at all."""
     import numpy as np

@@ -1,5 +1,6 @@
 """`bnrecal report`."""
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,15 +54,19 @@ def report(
     store = Store(out)
     if watch:
         return _watch(store, published, layout, output, figures)
-    rows = published_rows() if published else store.latest()
-    if not rows:
-        raise BnrecalError(f"--out: no rows in {store.path}; run `bnrecal sweep` first")
-    made = make_report(rows, None if published else out, tolerance)
-    if figures is not None:
-        _draw(made, figures)
-        if layout == "table" and output is None:
-            return 0
-    text = _rendered(made, layout, to_terminal=output is None)
+    gc.disable()  # many small objects, none of which is let go before the end
+    try:
+        rows = published_rows() if published else store.latest()
+        if not rows:
+            raise BnrecalError(f"--out: no rows in {store.path}; run `bnrecal sweep` first")
+        made = make_report(rows, None if published else out, tolerance)
+        if figures is not None:
+            _draw(made, figures)
+            if layout == "table" and output is None:
+                return 0
+        text = _rendered(made, layout, to_terminal=output is None)
+    finally:
+        gc.enable()
     if output is None:
         click.echo(text, nl=False)
         return 0

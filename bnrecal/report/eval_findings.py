@@ -44,9 +44,8 @@ def explained(by_arch: ByArch) -> dict[str, tuple[float, float]]:
     The share is adjusted R2 of the means over its levels, so many levels gain nothing by themselves; p is
     the F test's. Empty if there is nothing to explain, or too little to explain it with.
     """
-    rows = [
-        (row, row["eval"] - np.mean([r["eval"] for r in mine])) for mine in by_arch.values() for row in mine
-    ]
+    means = {arch: float(np.mean([row["eval"] for row in mine])) for arch, mine in by_arch.items()}
+    rows = [(row, row["eval"] - means[arch]) for arch, mine in by_arch.items() for row in mine]
     y = np.array([value for _, value in rows])
     total, freedom = float(y @ y), len(y) - len(by_arch)
     found = {}

@@ -7,6 +7,7 @@ images; a block is one batch size of it; a column of the block one sample count.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import mean
 
 from bnrecal.store import Row
@@ -64,19 +65,25 @@ class Section:
     def how(self) -> str:
         return rule(self.estimator, self.momentum)
 
-    @property
+    @cached_property
     def rows(self) -> list[Row]:
         """Every done cell, several orders of it as one."""
         return [row for block in self.blocks for row in block.rows.values()]
 
-    @property
+    @cached_property
     def archs(self) -> tuple[str, ...]:
         return tuple(sorted({row["arch"] for row in self.rows}))
 
     def at(self, batch_size: int, n_samples: int) -> dict[str, Row]:
         """The cells of one setting, by architecture."""
-        found = [row for row in self.rows if (row["batch_size"], row["n_samples"]) == (batch_size, n_samples)]
-        return {row["arch"]: row for row in found}
+        return self._by_setting.get((batch_size, n_samples), {})
+
+    @cached_property
+    def _by_setting(self) -> dict[tuple[int, int], dict[str, Row]]:
+        found: dict[tuple[int, int], dict[str, Row]] = defaultdict(dict)
+        for row in self.rows:
+            found[row["batch_size"], row["n_samples"]][row["arch"]] = row
+        return found
 
     @property
     def settings(self) -> list[tuple[int, int]]:
@@ -115,10 +122,11 @@ def _section(rows: Sequence[Row]) -> Section:
     for row in done:
         by_cell[row["batch_size"], row["arch"], row["n_samples"]].append(row)
     blocks = []
+    archs = tuple(sorted({row["arch"] for row in done}))
     for batch_size in sorted({row["batch_size"] for row in done}):
         mine = {(arch, n): _mean(found) for (size, arch, n), found in by_cell.items() if size == batch_size}
         samples = tuple(sorted({n for _, n in mine}))
-        blocks.append(Block(batch_size, samples, tuple(sorted({row["arch"] for row in done})), mine))
+        blocks.append(Block(batch_size, samples, archs, mine))
     return Section(
         first["task"],
         first["data_digest"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,37 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Report:
-    rows: Sequence[Row]
-    chapters: tuple[Chapter, ...]
-    advice: tuple[Advice, ...]
-    uncertainty: Uncertainty
-    provenance: tuple[tuple[str, str], ...]
+    """Rows and what follows from them; each part is worked out when a format asks for it."""
 
-    @property
+    rows: Sequence[Row]
+    uncertainty: Uncertainty
+    tolerance: float
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        return tuple(sections_of(self.rows))
+
+    @cached_property
+    def chapters(self) -> tuple[Chapter, ...]:
+        return tuple(_chapter(section, self.uncertainty) for section in self.sections)
+
+    @cached_property
+    def advice(self) -> tuple[Advice, ...]:
+        return tuple(advice_of(self.sections, self.uncertainty, self.tolerance))
+
+    @cached_property
+    def provenance(self) -> tuple[tuple[str, str], ...]:
+        """What the rows say about when, where and from what they came."""
+        return tuple(_provenance(self.rows))
+
+    @cached_property
     def has_intervals(self) -> bool:
         return any(self.uncertainty.interval(row) for c in self.chapters for row in c.section.rows)
 
 
 def make_report(rows: Sequence[Row], folder: Path | None = None, tolerance: float = TOLERANCE) -> Report:
     """The report on these rows; `folder` holds their evidence, if any."""
-    uncertainty = Uncertainty(folder, rows)
-    sections = sections_of(rows)
-    chapters = tuple(_chapter(section, uncertainty) for section in sections)
-    advice = tuple(advice_of(sections, uncertainty, tolerance))
-    return Report(rows, chapters, advice, uncertainty, tuple(_provenance(rows)))
+    return Report(rows, Uncertainty(folder, rows), tolerance)
 
 
 def _chapter(section: Section, uncertainty: Uncertainty) -> Chapter:

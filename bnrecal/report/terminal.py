@@ -14,6 +14,7 @@ from bnrecal.report.summary import PUBLISHED_SOURCE, Chapter, Report
 from bnrecal.report.uncertainty import Uncertainty
 from bnrecal.store import Row
 
+MOST_ARCHS = 60  # rows of a table somebody may still read
 COUNTS_ABREAST = 3  # sample counts beside each other that fit 80 columns
 FOOTNOTE = (
     "update  metric of the update pass: each batch predicted with the statistics\n"
@@ -47,18 +48,19 @@ def _published_block(chapter: Chapter, block: Block) -> Block | None:
 
 def _tables(block: Block, published: Block | None, uncertainty: Uncertainty) -> list[RenderableType]:
     tables: list[RenderableType] = []
+    with_intervals = _with_intervals(block, uncertainty)
     for start in range(0, len(block.samples), COUNTS_ABREAST):
         samples = block.samples[start : start + COUNTS_ABREAST]
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(f"bs {block.batch_size}")
         for n in samples:
-            table.add_column(_heading(block, n, uncertainty), justify="right", no_wrap=True)
-        for arch in block.archs:
+            table.add_column(_heading(block, n, with_intervals), justify="right", no_wrap=True)
+        for arch in block.archs[:MOST_ARCHS]:
             found = [block.rows.get((arch, n)) for n in samples]
             table.add_row(arch, *(_figures(row, uncertainty) for row in found))
         if published and set(samples) & set(published.samples):
             table.add_section()
-            room = 5 if _with_intervals(block, uncertainty) else 0
+            room = 5 if with_intervals else 0
             for k, arch in enumerate(published.archs):
                 found = [published.rows.get((arch, n)) for n in samples]
                 table.add_row(
@@ -67,6 +69,9 @@ def _tables(block: Block, published: Block | None, uncertainty: Uncertainty) -> 
                     style="dim",
                 )
         tables.append(table)
+    n_more = len(block.archs) - MOST_ARCHS
+    if n_more > 0:
+        tables.append(Text(f"and {n_more:,} more architectures: --format long, csv or html\n", style="dim"))
     return tables
 
 
@@ -74,10 +79,10 @@ def _with_intervals(block: Block, uncertainty: Uncertainty) -> bool:
     return any(uncertainty.interval(row) for row in block.rows.values())
 
 
-def _heading(block: Block, n_samples: int, uncertainty: Uncertainty) -> str:
+def _heading(block: Block, n_samples: int, with_intervals: bool) -> str:
     seconds = block.seconds(n_samples)
     time = f"{seconds:.1f} s" if seconds is not None else ""
-    room = "     " if _with_intervals(block, uncertainty) else ""
+    room = "     " if with_intervals else ""
     return f"{n_samples:,} samples\nN {block.n_updates(n_samples):,}, {time}\nupdate    eval{room}"
 
 

@@ -42,7 +42,10 @@ class Uncertainty:
     def __init__(self, folder: Path | None, rows: Iterable[Row] = ()) -> None:
         self.folder = folder
         self._figures: dict[str, Float64s | None] = {}
-        keys = [row["key"] for row in rows if row["status"] == "done"] if folder else []
+        kept = evidence.keys(folder) if folder else frozenset()
+        keys = [row["key"] for row in rows if row["status"] == "done" and row["key"] in kept]
+        if not keys:
+            self.folder = None
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # numpy lets go of the lock
             self._figures.update(zip(keys, threads.map(self._computed, keys), strict=True))
 

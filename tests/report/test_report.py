@@ -177,3 +177,16 @@ def test_names_from_data_are_shown_as_they_are(bnrecal: Callable[..., Any], tmp_
     store.append(row("[red]a|<b>", 8, 64, 0.5))
     assert "[red]a|<b>" in bnrecal("report", "--out", store.folder).out
     assert "\\[red\\]a\\|\\<b\\>" in bnrecal("report", "--out", store.folder, "--format", "md").out
+
+
+def test_a_thousand_architectures_are_not_all_listed(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """The terminal shows the first 60 of a block and says how many more; csv has every row."""
+    store = Store(tmp_path / "many")
+    store.prepare()
+    for k in range(70):
+        store.append(row(f"a{k:03}", 8, 2560, 0.4))
+    out = bnrecal("report", "--out", "many").out
+    assert "a059" in out
+    assert "a060" not in out.partition("and 10 more architectures")[0]
+    assert "and 10 more architectures: --format long, csv or html" in out
+    assert bnrecal("report", "--out", "many", "--format", "csv").out.count("\n") == 71
