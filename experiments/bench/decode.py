@@ -57,7 +57,8 @@ def decoding(source: Files) -> None:
     filled = n / seconds(lambda: cache.prepare(np.arange(n)))
     print(
         f"decoding: {filled:.0f} images/s into the cache on {len(os.sched_getaffinity(0))} cores, "
-        f"{alone:.0f} by one thread of Pillow ({filled / alone:.2f} times); hashed before at {hashed:.0f} images/s"
+        f"{alone:.0f} by one thread of Pillow ({filled / alone:.2f} times); "
+        f"hashed before at {hashed:.0f} images/s"
     )
 
 
