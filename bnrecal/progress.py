@@ -4,7 +4,8 @@ Everything goes to stderr; stdout is kept for answers.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,15 @@ FINAL_LINES = 40  # of the table that stays when a sweep ends
 class _ImagesPerSecond(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f} images/s", style="progress.data.speed")
+
+
+@contextmanager
+def decoding(console: Console) -> Iterator[Callable[[int], None]]:
+    """On a terminal a line that counts while images are decoded; give it how many were just done."""
+    columns = (TextColumn("decoding images"), TextColumn("{task.completed:,.0f}"), _ImagesPerSecond())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None, visible=False)  # nothing is shown if nothing is missing
+        yield lambda n: progress.update(task, advance=n, visible=True)
 
 
 class SweepProgress:

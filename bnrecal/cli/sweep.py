@@ -96,10 +96,14 @@ def _show_plan(plan: Any, store: Any) -> None:
 
 def _decode(plan: Any) -> None:
     """Decode what the cache does not hold yet, before any time is taken."""
+    from rich.console import Console
+
     from bnrecal import sweep as room
+    from bnrecal.progress import decoding
 
     started = time.perf_counter()
-    n_decoded = room.prepare(plan, lambda _: None)
+    with decoding(Console(stderr=True)) as on_decoded:
+        n_decoded = room.prepare(plan, on_decoded)
     if n_decoded:
         seconds = time.perf_counter() - started
         click.echo(

@@ -36,7 +36,7 @@ from bnrecal.data.scene_store import cache_folder
 from bnrecal.errors import BnrecalError
 
 VERSION = 1  # of the files' layout and of decoding; raise when either changes
-CHUNK = 512  # images decoded between two records on disk
+CHUNK = 256  # images decoded between two records on disk
 DEFAULT_LIMIT_GB = 50.0
 _FRESH_NS = 2_000_000_000  # a file changed within two seconds may change again unseen
 
