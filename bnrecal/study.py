@@ -35,7 +35,7 @@ Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=1, le=8192)]  # pixels
 
 
-Unit = Annotated[float, Field(ge=0)]
+Unit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Inputs(BaseModel):
@@ -63,7 +63,7 @@ class Inputs(BaseModel):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     channels: Literal[1, 3] | None = None
     mean: tuple[Unit, ...] | None = None  # of pixels / 255, a value or one per channel
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
     transforms: str | None = None  # "module:name" instead of image_size, fit and resize
     allow_random_transforms: bool = False
     skip_bad_images: bool = False
@@ -75,6 +75,13 @@ class Inputs(BaseModel):
         if isinstance(value, int | str):
             sides = str(value).lower().split("x")
             return sides * 2 if len(sides) == 1 else sides
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or "" in value or len(set(value)) < len(value)):
+            raise ValueError("needs class names, each once")
         return value
 
     @field_validator("channels", mode="before")

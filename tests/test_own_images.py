@@ -114,6 +114,10 @@ def noisy(image):
 
 def floats(image):
     return torch.zeros(3, 16, 16)
+
+
+def breaks(image):
+    raise TypeError("no such view")
 '''
 
 
@@ -215,8 +219,31 @@ def test_transforms_of_the_users(bnrecal: Callable[..., object], users_project: 
     assert figures("a") == figures("b")
     floats = bnrecal("sweep", *common, "--transforms", f"{users_project}:floats")
     assert "gives float32 of shape (3, 16, 16)" in floats.err
+    breaks = bnrecal("sweep", *common, "--transforms", f"{users_project}:breaks")
+    assert (breaks.code, breaks.err.count("\n")) == (2, 1)
+    assert "breaks raised TypeError: no such view" in breaks.err
     both = bnrecal("sweep", *common, "--transforms", f"{users_project}:evaluation", "--image-size", 16)
     assert "replaces --image-size" in both.err
+
+
+def test_a_transform_and_a_bad_first_image(bnrecal: Callable[..., object], users_project: str) -> None:
+    """The image the transform is tried on may be the one that is broken."""
+    Path("images/train/cat/00.png").write_bytes(b"no image")
+    options = (*folder_options(Path("images"))[:-2], "--transforms", f"{users_project}:evaluation")
+    common = ("sweep", *options, "--model", f"{users_project}:plain", "--bs", 8, "--samples", 16)
+    refused = bnrecal(*common)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "cat/00.png: not a whole image" in refused.err
+    assert bnrecal(*common, "--skip-bad-images").code == 0
+
+
+def test_classes_twice_or_empty(bnrecal: Callable[..., object], users_project: str) -> None:
+    common = ("sweep", *folder_options(Path("images")), "--model", f"{users_project}:plain")
+    for classes in ("cat,dog,cat", "cat,,dog"):
+        ran = bnrecal(*common, "--classes", classes)
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "--classes" in ran.err
+    assert "--std: 'inf'" in bnrecal(*common, "--std", "inf").err
 
 
 def test_a_list_of_paths_is_the_same_as_the_folders(

@@ -15,7 +15,7 @@ def read_class_folders(root: Path, option: str, classes: tuple[str, ...] | None)
 
     Raises BnrecalError for a missing folder, no class folder, no image, and a class not in `classes`.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise BnrecalError(f"{option}: {root} is no folder; allowed: a folder with a folder per class")
     try:
         folders = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
@@ -23,10 +23,15 @@ def read_class_folders(root: Path, option: str, classes: tuple[str, ...] | None)
         raise BnrecalError(f"{option}: {root} cannot be read: {error.strerror}") from None
     if not folders:
         raise BnrecalError(f"{option}: {root} has no class folders; its images belong into root/CLASS/")
+
+    def unreadable(error: OSError) -> None:
+        raise BnrecalError(f"{option}: {error.filename} cannot be read: {error.strerror}")
+
     names, labels = [], []
     for folder in folders:
-        for where, inner, files in os.walk(root / folder, followlinks=True):
+        for where, inner, files in os.walk(root / folder, onerror=unreadable, followlinks=True):
             inner.sort()
+            _refuse_loops(where, inner, option)
             found = [f for f in sorted(files) if f.lower().endswith(EXTENSIONS) and not f.startswith(".")]
             names += [(Path(where) / f).relative_to(root).as_posix() for f in found]
             labels += [folder] * len(found)
@@ -37,3 +42,11 @@ def read_class_folders(root: Path, option: str, classes: tuple[str, ...] | None)
     wanted = tuple(folders) if classes is None else classes
     indices = class_indices(labels, wanted, f"{option} {root}", names)
     return LabelledImages(Files(root, names, f"{option} {root}"), indices, wanted)
+
+
+def _refuse_loops(where: str, folders: list[str], option: str) -> None:
+    """A link to a folder that it lies in would give each image many times."""
+    for name in folders:
+        path = os.path.join(where, name)
+        if os.path.islink(path) and Path(os.path.realpath(where)).is_relative_to(os.path.realpath(path)):
+            raise BnrecalError(f"{option}: {path} is a link to a folder that it lies in; remove it")

@@ -32,6 +32,8 @@ def read_coco(
     if not images:
         raise BnrecalError(f"{place}: names no image")
     names = _categories(document["categories"], place)
+    if not names:
+        raise BnrecalError(f"{place}: names no category")
     wanted = tuple(names[i] for i in sorted(names)) if classes is None else classes
     index = _indices(names, wanted, place)
     objects = []
@@ -87,12 +89,14 @@ class _Image:
 
 def _categories(entries: Sequence[Any], place: str) -> dict[Any, str]:
     names: dict[Any, str] = {}
+    seen: set[str] = set()
     for k, entry in enumerate(entries):
         good = isinstance(entry, dict) and _is_id(entry.get("id")) and isinstance(entry.get("name"), str)
         _check(good, entry, f"{place}: categories[{k}]", "id and name")
-        if entry["id"] in names or entry["name"] in names.values():
+        if entry["id"] in names or entry["name"] in seen:
             raise BnrecalError(f"{place}: categories[{k}]: {entry['name']!r} or its id stands there twice")
         names[entry["id"]] = entry["name"]
+        seen.add(entry["name"])
     if len({type(key) for key in names}) > 1:
         raise BnrecalError(f"{place}: category ids of different types")
     return names

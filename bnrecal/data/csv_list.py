@@ -1,6 +1,7 @@
 """A file of lines path,label."""
 
 import csv
+import os
 from pathlib import Path
 
 from bnrecal.data.image_source import Files
@@ -55,6 +56,6 @@ def _below(name: str, root: Path, place: str) -> str:
     if not path.is_absolute():
         return path.as_posix()
     try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+        return Path(os.path.realpath(path)).relative_to(os.path.realpath(root)).as_posix()
     except ValueError:
         raise BnrecalError(f"{place}: {name} lies outside {root}; --images names the folder of all") from None

@@ -162,6 +162,8 @@ class ImageCache:
     def _missing(self, positions: Int64s) -> Int64s:
         if self._rows is None:
             self._rows = _read_records(self.folder / "rows", _ROW, len(self.source))
+            if _bytes_of(self.folder / "pixels") < len(self.source) * self.preprocessing.n_bytes:
+                self._rows["digest"] = _NOTHING  # somebody removed or cut what the records are about
         unique = np.unique(positions)
         missing: Int64s = unique[self._rows["digest"][unique] != self.digests(unique)]
         return missing
@@ -203,7 +205,7 @@ class ImageCache:
     def _complete(self, positions: Int64s) -> bool:
         """Whether all are there, without asking the files again once they were hashed in this process."""
         if self._rows is None or self._digests is None:
-            return not len(self._missing(positions)) and (self.folder / "pixels").exists()
+            return not len(self._missing(positions))
         known = self._digests["digest"][positions]
         return bool(((known != _NOTHING) & (self._rows["digest"][positions] == known)).all())
 
@@ -213,7 +215,7 @@ class ImageCache:
         if not len(missing):
             return
         assert self._rows is not None
-        image_bytes = self.preprocessing.channels * self.preprocessing.height * self.preprocessing.width
+        image_bytes = self.preprocessing.n_bytes
         path = self.folder / "pixels"
         with open(path, "ab"), ThreadPoolExecutor(_n_threads()) as pool, open(path, "r+b") as file:
             if os.fstat(file.fileno()).st_size < len(self.source) * image_bytes:
@@ -247,7 +249,7 @@ class ImageCache:
         try:
             with Image.open(BytesIO(content)) as image:
                 return image.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except Exception:  # Pillow's readers raise what they like
             return self._decoded(position)[1]  # which says what is wrong
 
     def _decoded_or_error(self, position: int) -> tuple[Pixels, tuple[int, int]] | BadImageError:
@@ -292,8 +294,7 @@ class ImageCache:
 
     def _make_room(self, n_images: int) -> bool:
         """Whether so many more images may be kept, once sets used longer ago were removed."""
-        p = self.preprocessing
-        needed = n_images * p.channels * p.height * p.width
+        needed = n_images * self.preprocessing.n_bytes
         limit = cache_limit_bytes()
         own = _bytes_on_disk(self.folder)
         if own + needed > limit:
@@ -342,6 +343,14 @@ def _read_records(path: Path, kind: np.dtype[np.void], n: int) -> NDArray[np.voi
     except OSError:
         pass
     return np.zeros(n, kind)
+
+
+def _bytes_of(path: Path) -> int:
+    """The file's length; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _bytes_on_disk(folder: Path) -> int:

@@ -57,13 +57,17 @@ class Files:
         for name in self.names:
             if name.startswith(("/", "\\")) or ".." in Path(name).parts or "\0" in name or not name:
                 raise BnrecalError(f"{self.listed_in}: image {name!r} leaves the image folder {self.root}")
+            try:
+                name.encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:  # half a character, as JSON can write it
+                raise BnrecalError(f"{self.listed_in}: image {name!r} is no name a file can have") from None
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def place(self) -> str:
-        return str(self.root.resolve())
+        return os.path.realpath(self.root)
 
     def name(self, position: int) -> str:
         return self.names[position]

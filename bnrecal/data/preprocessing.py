@@ -6,9 +6,13 @@ Normalisation is not here: it happens on the device, after the pixels were read 
 import functools
 import hashlib
 import random
+import re
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,8 +43,29 @@ class Preprocessing:
     transforms: str | None = None
     random_transforms: bool = False  # allowed: each image then keeps the one view drawn for it
 
+    @property
+    def n_bytes(self) -> int:
+        """Of one image's pixels."""
+        return self.channels * self.height * self.width
+
     def digest(self) -> str:
-        return hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:16]
+        facts = repr(sorted(asdict(self).items())) + self.code_digest()
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def code_digest(self) -> str:
+        """Of the user's transform: the file that names it and what it prints as; "" without one.
+
+        An edited transform makes other pixels under the same name. What that file imports is not seen.
+        """
+        if self.transforms is None:
+            return ""
+        printed = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(user_transform(self.transforms)))
+        module = sys.modules[self.transforms.partition(":")[0]]
+        try:
+            code = Path(module.__file__ or "").read_bytes()
+        except (AttributeError, OSError):  # a module without a file
+            code = b""
+        return hashlib.sha256(printed.encode("utf-8", "surrogatepass") + code).hexdigest()[:16]
 
     def decode(self, data: bytes | NDArray[np.uint8]) -> tuple[Pixels, tuple[int, int]]:
         """(pixels, (width, height) before resizing) of a file's content, or of a decoded image.
@@ -74,24 +99,38 @@ class Preprocessing:
         return functional.center_crop(image, [self.height, self.width])
 
     def _by_user(self, image: Any, seed: bytes | NDArray[np.uint8] | None) -> Pixels:
-        transform = user_transform(self.transforms or "")
+        name = self.transforms or ""
         if seed is None:
-            return _uint8(transform(image), self.transforms or "")
-        return _seeded(lambda: _uint8(transform(image), self.transforms or ""), bytes(seed))
+            return _view(name, image)
+        return _seeded(lambda: _view(name, image), bytes(seed))
 
 
 def _opened(data: bytes | NDArray[np.uint8], channels: int) -> Any:
     """A Pillow image in the mode of so many channels."""
     from PIL import Image
 
-    image: Any = Image.open(BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)
-    image.load()
+    image = _loaded(data) if isinstance(data, bytes) else Image.fromarray(data)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise ValueError(f"pixels of mode {image.mode!r} are no picture")
         image = Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8))  # 16 bits to 8
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _loaded(data: bytes) -> Any:
+    from PIL import Image
+
+    try:
+        image: Any = Image.open(BytesIO(data))
+        if image.format == "EPS":
+            raise ValueError("EPS is a program, which Pillow would have Ghostscript run")
+        image.load()
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # Pillow's readers raise what they like on damaged files
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    return image
 
 
 def _channels_first(array: NDArray[Any]) -> Pixels:
@@ -105,6 +144,18 @@ def user_transform(name: str) -> Callable[[Any], Any]:
     if not callable(found):
         raise BnrecalError(f"--transforms: {name} is a {type(found).__name__}, not a callable of one image")
     return found  # type: ignore[no-any-return]
+
+
+def _view(name: str, image: Any) -> Pixels:
+    """What the user's transform makes of an image; what it raises is no fault of the image."""
+    transform = user_transform(name)
+    try:
+        result = transform(image)
+    except BnrecalError:
+        raise
+    except Exception as error:
+        raise BnrecalError(f"--transforms: {name} raised {type(error).__name__}: {error}") from error
+    return _uint8(result, name)
 
 
 def _uint8(result: Any, name: str) -> Pixels:
@@ -123,20 +174,38 @@ def _uint8(result: Any, name: str) -> Pixels:
 
 
 def _seeded(draw: Callable[[], Pixels], content: bytes) -> Pixels:
-    """`draw` with the usual generators seeded by the image's content, and put back afterwards."""
+    """`draw` with the usual generators seeded by the image's content, and put back afterwards.
+
+    The generators are the process's own, so one thread draws at a time.
+    """
     import torch
 
     seed = int.from_bytes(hashlib.sha256(content).digest()[:4], "little")
-    before = random.getstate(), np.random.get_state()
+    with _ONE_DRAW:
+        before = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                random.seed(seed)
+                np.random.seed(seed)
+                torch.manual_seed(seed)
+                return draw()
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+
+
+_ONE_DRAW = threading.Lock()
+
+
+def fault_of(sample: bytes | NDArray[np.uint8]) -> str | None:
+    """What keeps this from being an image; None if it is one."""
+    from PIL import Image
+
     try:
-        with torch.random.fork_rng(devices=[]):
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.manual_seed(seed)
-            return draw()
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
+        _opened(sample, 3)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        return str(error).split(" <")[0] or type(error).__name__
+    return None
 
 
 def check_not_random(name: str, sample: bytes | NDArray[np.uint8], channels: int) -> None:
@@ -147,7 +216,7 @@ def check_not_random(name: str, sample: bytes | NDArray[np.uint8], channels: int
         part for part in parts if part.startswith(("Random", "AutoAugment", "ColorJitter", "TrivialAug"))
     ]
     image = _opened(sample, channels)
-    views = [_uint8(transform(image.copy()), name) for _ in range(3)]
+    views = [_view(name, image.copy()) for _ in range(3)]
     if drawn or any(view.shape != views[0].shape or (view != views[0]).any() for view in views):
         what = f"({', '.join(drawn)})" if drawn else "(two views of one image differ)"
         raise BnrecalError(
@@ -164,5 +233,5 @@ def _parts(transform: Any) -> list[Any]:
 
 def shape_of(name: str, sample: bytes | NDArray[np.uint8], channels: int) -> tuple[int, int, int]:
     """(channels, height, width) of what a user's transform gives for this image."""
-    shape = _uint8(user_transform(name)(_opened(sample, channels)), name).shape
+    shape = _view(name, _opened(sample, channels)).shape
     return (shape[0], shape[1], shape[2])

@@ -23,11 +23,16 @@ def read_torchvision_set(task: str, root: Path, train: bool) -> LabelledImages:
     name, _, _, files = SETS[task]
     try:
         found: Any = getattr(datasets, name)(str(root), train=train, download=False)
-    except (RuntimeError, OSError, ValueError, AssertionError) as error:
+    except Exception as error:  # torchvision's readers raise what they like on damaged files
         raise BnrecalError(
             f"--data: {root}: no whole {name} ({' '.join(str(error).split())[:80]}); needs {root}/{files}"
         ) from None
     pixels = np.asarray(found.data, np.uint8)
     split = "training" if train else "test"
     labels = np.asarray(found.targets, np.int64)
+    if len(labels) != len(pixels) or not ((labels >= 0) & (labels < len(found.classes))).all():
+        raise BnrecalError(
+            f"--data: {root}: {name}: {len(pixels)} {split} images and {len(labels)} labels up to "
+            f"{labels.max(initial=0)}; needs a label from 0 to {len(found.classes) - 1} for each image"
+        )
     return LabelledImages(Arrays(pixels, f"{name} {split} images"), labels, tuple(found.classes))

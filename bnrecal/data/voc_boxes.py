@@ -1,5 +1,6 @@
 """Pascal VOC's layout: JPEGImages/, Annotations/ with an XML file an image, and lists of ids."""
 
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -43,9 +44,11 @@ def read_voc(
                     raise BnrecalError(f"{path}: box {box} has no area; mend it or use --skip-bad-images")
                 n_left_out += 1
                 continue
-            names.append((entry.findtext("name") or "").strip())
+            names.append(_name(entry, path))
             of.append(str(path))
             objects.append((k, *box, (entry.findtext("difficult") or "0").strip() == "1"))
+    if not names and classes is None:
+        raise BnrecalError(f"{place}: no object on any image; --classes names what may stand on them")
     wanted = tuple(sorted(set(names))) if classes is None else classes
     table = np.array(objects, np.float64).reshape(-1, 6)
     return BoxedImages(
@@ -62,7 +65,7 @@ def read_voc(
 
 def _ids(path: Path, option: str) -> list[str]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise BnrecalError(f"{option}: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -71,7 +74,7 @@ def _ids(path: Path, option: str) -> list[str]:
     if not ids:
         raise BnrecalError(f"{option}: {path} names no image")
     if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise BnrecalError(f"{option}: {path}: image {twice!r} stands there twice")
     return ids
 
@@ -89,6 +92,13 @@ def _size(tree: ElementTree.Element, path: Path) -> tuple[int, int]:
     if tree.find("size") is None:
         return (0, 0)
     return int(_number(tree, "size/width", path)), int(_number(tree, "size/height", path))
+
+
+def _name(entry: ElementTree.Element, path: Path) -> str:
+    name = (entry.findtext("name") or "").strip()
+    if not name:
+        raise BnrecalError(f"{path}: an object has no name; needs the name of its class")
+    return name
 
 
 def _box(entry: ElementTree.Element, path: Path) -> tuple[float, float, float, float]:

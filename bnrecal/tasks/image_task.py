@@ -101,6 +101,7 @@ class ImageTask:
         found = hashlib.sha256(
             f"{self.metric} {self.classes} {self.preprocessing} {self.normalisation}".encode()
         )
+        found.update(self.preprocessing.code_digest().encode())
         for annotated in (self.calibration, self.evaluation):
             names = (annotated.source.name(k) for k in range(len(annotated.source)))
             found.update("\0".join(names).encode("utf-8", "surrogateescape"))
@@ -138,7 +139,7 @@ def _listed(order_from: str, source: ImageSource) -> Int64s:
         return np.arange(len(source))
     path = Path(order_from)
     try:
-        names = [line.strip() for line in path.read_text("utf-8").splitlines()]
+        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except OSError as error:
         raise BnrecalError(
             f"--order: cannot read {path}: {error.strerror}; allowed: random, file, or a list of images"

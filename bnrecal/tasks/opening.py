@@ -10,7 +10,7 @@ from bnrecal.data.class_folders import read_class_folders
 from bnrecal.data.coco_boxes import read_coco
 from bnrecal.data.csv_list import read_csv_list
 from bnrecal.data.labelled import BoxedImages, LabelledImages
-from bnrecal.data.preprocessing import Preprocessing, check_not_random, shape_of
+from bnrecal.data.preprocessing import Preprocessing, check_not_random, fault_of, shape_of
 from bnrecal.data.torchvision_sets import SETS, read_torchvision_set
 from bnrecal.data.voc_boxes import read_voc
 from bnrecal.errors import BnrecalError
@@ -178,7 +178,7 @@ def _preprocessing(inputs: Inputs, images: LabelledImages | BoxedImages, fit: st
 def _by_user(inputs: Inputs, name: str, images: LabelledImages | BoxedImages, channels: int) -> Preprocessing:
     if inputs.image_size is not None or inputs.resize is not None or inputs.fit is not None:
         raise BnrecalError("--transforms: replaces --image-size, --resize and --fit; give one or the other")
-    sample = images.source.content(0)
+    sample = _sample(images, inputs.skip_bad_images)
     if not inputs.allow_random_transforms:
         check_not_random(name, sample, channels)
     found, height, width = shape_of(name, sample, channels)
@@ -187,6 +187,19 @@ def _by_user(inputs: Inputs, name: str, images: LabelledImages | BoxedImages, ch
     return Preprocessing(
         channels, height, width, transforms=name, random_transforms=inputs.allow_random_transforms
     )
+
+
+def _sample(images: LabelledImages | BoxedImages, skip_bad: bool) -> Any:
+    """The content of the first image, or with `skip_bad` of the first that is one."""
+    for position in range(len(images.source)):
+        content = images.source.content(position)
+        fault = fault_of(content)
+        if fault is None:
+            return content
+        if not skip_bad:
+            name = images.source.name(position)
+            raise BnrecalError(f"{name}: not a whole image: {fault}; mend it or use --skip-bad-images")
+    raise BnrecalError("--skip-bad-images: no image to calibrate with is left")
 
 
 def _normalisation(inputs: Inputs) -> Normalisation:

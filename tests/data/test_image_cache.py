@@ -13,7 +13,7 @@ from PIL import Image
 from bnrecal.data import image_cache
 from bnrecal.data.image_cache import BadImageError, ImageCache
 from bnrecal.data.image_source import Arrays, Files
-from bnrecal.data.preprocessing import Preprocessing
+from bnrecal.data.preprocessing import Preprocessing, user_transform
 from bnrecal.errors import BnrecalError
 
 SIZE = Preprocessing(3, 24, 32, fit="stretch")
@@ -231,3 +231,59 @@ def test_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
     """A list cannot name a file outside the image folder."""
     with pytest.raises(BnrecalError, match="leaves the image folder"):
         Files(tmp_path, [name], "a list")
+
+
+@pytest.mark.parametrize("left", [None, 100])
+def test_lost_pixels_are_decoded_again(cache_dir: Path, tmp_path: Path, left: int | None) -> None:
+    """Somebody removed the largest file of the cache, or a copy of it was cut short."""
+    source = written(tmp_path / "images")
+    first = ImageCache(source, SIZE)
+    pixels = first.pixels(np.arange(12))
+    path = first.folder / "pixels"
+    if left is None:
+        path.unlink()
+    else:
+        os.truncate(path, left)
+    assert (ImageCache(source, SIZE).pixels(np.arange(12)) == pixels).all()
+
+
+def test_an_edited_transform_is_another_set(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache must not hand out what the transform of this name once made."""
+    source = written(tmp_path / "images")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    code = "import numpy as np\ndef view(image): return np.full((3, 24, 32), {}, np.uint8)\n"
+    for value in (1, 200):
+        (tmp_path / "edited_transform.py").write_text(code.format(value))
+        monkeypatch.delitem(sys.modules, "edited_transform", raising=False)
+        user_transform.cache_clear()
+        ours = Preprocessing(3, 24, 32, transforms="edited_transform:view")
+        assert (ImageCache(source, ours).pixels(np.arange(2)) == value).all()
+
+
+def test_random_views_do_not_depend_on_the_other_threads(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each view is drawn from its image alone, however many are decoded at a time."""
+    monkeypatch.setenv("BNRECAL_CACHE_LIMIT", "0")
+    monkeypatch.setattr(image_cache, "_n_threads", lambda: 4)
+    ours = Preprocessing(
+        3, 24, 32, transforms="tests.data.test_image_cache:slowly_drawn", random_transforms=True
+    )
+    cache = ImageCache(written(tmp_path / "images"), ours)
+    together = cache.pixels(np.arange(12))
+    alone = np.concatenate([cache.pixels(np.array([k])) for k in range(12)])
+    assert (together == alone).all()
+
+
+def slowly_drawn(image: Image.Image) -> np.ndarray:
+    first = np.random.randint(0, 128, (3, 24, 32))
+    time.sleep(0.002)
+    return (first + np.random.randint(0, 128, (3, 24, 32))).astype(np.uint8)
+
+
+def test_half_a_character_is_no_file_name(tmp_path: Path) -> None:
+    with pytest.raises(BnrecalError, match="no name a file can have"):
+        Files(tmp_path, ["\ud800.png"], "a test")

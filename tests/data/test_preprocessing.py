@@ -5,6 +5,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from torchvision.transforms import v2
 
 from bnrecal.data.preprocessing import Preprocessing
@@ -71,3 +72,22 @@ def test_random_views_are_one_per_image() -> None:
 
 def noise(image: Image.Image) -> np.ndarray:
     return np.random.randint(0, 255, (3, 20, 20)).astype(np.uint8)
+
+
+def test_postscript_is_not_run() -> None:
+    """Pillow would have Ghostscript run what an EPS file says."""
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    with pytest.raises(ValueError, match="EPS is a program"):
+        Preprocessing(3, 20, 20).decode(program)
+
+
+def test_what_readers_raise_is_a_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AVIF's reader raises RuntimeError on damaged files, TIFF's TypeError."""
+
+    def load(image: object) -> None:
+        raise RuntimeError("Failed to decode image")
+
+    data = encoded(PHOTO)
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ValueError, match="RuntimeError: Failed to decode image"):
+        Preprocessing(3, 20, 20).decode(data)

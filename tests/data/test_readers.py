@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from PIL import Image
 from bnrecal.data.class_folders import read_class_folders
 from bnrecal.data.coco_boxes import read_coco
 from bnrecal.data.csv_list import read_csv_list
+from bnrecal.data.torchvision_sets import read_torchvision_set
 from bnrecal.data.voc_boxes import read_voc
 from bnrecal.errors import BnrecalError
 from tests.own_images import write_class_folders
@@ -232,3 +236,87 @@ def test_damaged_annotations_never_trace_back(
     with contextlib.suppress(BnrecalError):
         found = read.get(kind, lambda: read_voc(tmp_path / "ids.txt", tmp_path, "--calibration", None))()
     assert np.isfinite(getattr(found, "boxes", np.zeros(1))).all()
+
+
+def test_a_folder_linked_into_itself_is_refused(tmp_path: Path) -> None:
+    """Followed, it would give each image some forty times."""
+    write_class_folders(tmp_path, n=1)
+    (tmp_path / "train" / "cat" / "again").symlink_to("..")
+    with pytest.raises(BnrecalError, match="again is a link to a folder that it lies in"):
+        read_class_folders(tmp_path / "train", "--calibration", None)
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_class_folders(tmp_path, n=1)
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(BnrecalError, match="dog cannot be read: Permission denied"):
+        read_class_folders(tmp_path / "train", "--calibration", None)
+
+
+def test_names_no_file_system_knows(tmp_path: Path) -> None:
+    """A name that is too long, and links that lead in a circle."""
+    with pytest.raises(BnrecalError, match="is no folder"):
+        read_class_folders(tmp_path / ("a" * 300), "--calibration", None)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "list.csv").write_text(f"{tmp_path}/loop/a.png,1\n")
+    source = read_csv_list(tmp_path / "list.csv", tmp_path, "--calibration", None).source
+    assert source.place == os.path.realpath(tmp_path)
+    with pytest.raises(BnrecalError, match="Too many levels of symbolic links"):
+        source.content(0)
+
+
+def test_voc_objects_need_a_name(tmp_path: Path) -> None:
+    """Nor is a set without any object one that tells its classes. The list may have a byte order mark."""
+    for folder in ("Annotations", "JPEGImages"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfa\r\n")
+    Image.new("RGB", (9, 9)).save(tmp_path / "JPEGImages" / "a.jpg")
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
+    for inner, message in (
+        (f"<object>{box}</object>", "an object has no name"),
+        ("", "no object on any image"),
+    ):
+        (tmp_path / "Annotations" / "a.xml").write_text(f"<annotation>{inner}</annotation>")
+        with pytest.raises(BnrecalError, match=message):
+            read_voc(tmp_path / "ids.txt", tmp_path, "--calibration", None)
+
+
+def test_an_id_twice_in_a_long_list_is_found_at_once(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("".join(f"{k}\n" for k in range(100_000)) + "99999\n")
+    started = time.monotonic()
+    with pytest.raises(BnrecalError, match="image '99999' stands there twice"):
+        read_voc(tmp_path / "ids.txt", tmp_path, "--calibration", None)
+    assert time.monotonic() - started < 20  # counting each id in the whole list takes minutes
+
+
+def test_coco_without_categories(tmp_path: Path) -> None:
+    document = {"images": COCO["images"], "annotations": [], "categories": []}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with pytest.raises(BnrecalError, match="names no category"):
+        read_coco(tmp_path / "a.json", tmp_path, "--calibration", None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [([0, 10], 8, "2 labels up to 10"), ([0], 8, "1 labels"), ([0, 1], 10, "no whole FashionMNIST")],
+)
+def test_damaged_torchvision_sets(tmp_path: Path, labels: list[int], kind: int, message: str) -> None:
+    """A label beyond the classes, too few labels, and a kind of number that IDX does not have."""
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        images = bytes([0, 0, kind, 3]) + struct.pack(">3I", 2, 28, 28) + bytes(2 * 28 * 28)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(images)
+        head = bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(head + bytes(labels))
+    with pytest.raises(BnrecalError, match=message):
+        read_torchvision_set("fashion-mnist", tmp_path, True)
