@@ -103,6 +103,31 @@ def needs_a_path(path):
     return Net()
 
 
+def ends_the_process():
+    raise SystemExit(0)
+
+
+def not_to_be_copied():
+    net = Net()
+    net.doubled = net.norm.weight * 2
+    return net
+
+
+class Methods(Space):
+    def archs(self):
+        return ["near"]
+
+
+class Predicts(Net):
+    def predict(self, output):
+        return output
+
+
+class Raises(Net):
+    def predict(self, output):
+        return 1 / 0
+
+
 def evaluation(image):
     return image.resize((16, 16))
 
@@ -171,6 +196,11 @@ def test_a_factory_that_names_architectures(bnrecal: Callable[..., object], user
         ("missing", "has no 'missing'"),
         ("too_many", "has 3 outputs, task imagefolder 2 classes"),
         ("needs_a_path", "needs path; allowed arguments: n_classes, channels, image_size"),
+        ("ends_the_process", "raised SystemExit: 0"),
+        ("not_to_be_copied", "copying Net raised RuntimeError: Only Tensors created explicitly"),
+        ("Methods", "returned an object whose archs are no names: <bound method"),
+        ("Predicts", "predict gives float32 of shape (2, 2) for 2 images; needs a class index for each"),
+        ("Raises", "predict raised ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_factory_that_does_not_work(

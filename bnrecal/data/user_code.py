@@ -33,7 +33,7 @@ def imported(name: str, place: str) -> Any:
         if error.name is not None and module_name.startswith(error.name):
             raise BnrecalError(f"{place}: no module {error.name!r} here or installed ({name})") from None
         raise BnrecalError(f"{place}: {module_name} needs the module {error.name!r}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends its process
         what = f"{type(error).__name__}: {error}"
         raise BnrecalError(f"{place}: {module_name} raised {what} when imported") from error
     for part in attribute.split("."):

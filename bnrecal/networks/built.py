@@ -1,20 +1,39 @@
 """What the sources of foreign networks share: a module is built, filled, tried and digested."""
 
+import contextlib
 import functools
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from bnrecal.errors import BnrecalError
+from bnrecal.images import joined_outputs
+from bnrecal.metrics.boxes import Detections
 from bnrecal.networks.network import Network, Purpose
-from bnrecal.networks.predictions import class_indices, trial_output
+from bnrecal.networks.predictions import TRIAL_IMAGES, class_indices, trial_output
 from bnrecal.networks.weights_file import State, load_weights, read_weights
 
 INITIAL_SEED = 0  # of weights that nobody gives: the same in every process
+
+
+@contextlib.contextmanager
+def initial_seed() -> Iterator[None]:
+    """torch's generator as INITIAL_SEED has it, and put back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(INITIAL_SEED)
+        yield
+
+
+def _without_addresses(text: str) -> str:
+    """They change from run to run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 class BuiltNetworks(ABC):
@@ -49,17 +68,21 @@ class BuiltNetworks(ABC):
     def digest(self, arch: str) -> str:
         """Of the module's structure and every tensor in it: the file's name and place do not matter."""
         module = self.build(arch).module
-        structure = re.sub(r" at 0x[0-9a-fA-F]+", "", str(module))  # addresses change from run to run
+        structure = _without_addresses(str(module))
         found = hashlib.sha256(f"{arch}\n{structure}\n".encode())
         for name, tensor in module.state_dict().items():
+            if not isinstance(tensor, torch.Tensor):  # of get_extra_state
+                found.update(f"{name} {_without_addresses(repr(tensor))}\n".encode())
+                continue
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            if tensor.layout != torch.strided:
+                tensor = tensor.to_dense()
             found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return found.hexdigest()[:16]
 
     def build(self, arch: str) -> Network:
         """The filled network, after a trial on two grey images."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(INITIAL_SEED)
+        with initial_seed():
             network = self.make(arch)
             self.fill(network.module)
             try:
@@ -74,6 +97,7 @@ class BuiltNetworks(ABC):
                     "see --image-size and --channels"
                 ) from error
         self._check_output(network, output, arch)
+        self._check_predictions(network, output, arch)
         return network
 
     def fill(self, module: nn.Module) -> None:
@@ -101,4 +125,31 @@ class BuiltNetworks(ABC):
             raise BnrecalError(
                 f"--model: {self.spec} ({arch}) has {output.shape[1]} outputs, "
                 f"task {self.task.name} {n} classes"
+            )
+
+    def _check_predictions(self, network: Network, output: Any, arch: str) -> None:
+        """What the user's own `predict` makes of the trial: a class for each of its images, or boxes."""
+        if network.predict is class_indices:
+            return
+        place = f"--model: {self.spec} ({arch}): predict"
+        try:
+            found = network.predict(joined_outputs([output]))
+        except BnrecalError:
+            raise
+        except Exception as error:
+            raise BnrecalError(f"{place} raised {type(error).__name__}: {error}") from error
+        if self.task.metric == "map50":
+            if not isinstance(found, Detections):
+                raise BnrecalError(
+                    f"{place} gives a {type(found).__name__}; needs bnrecal.metrics.boxes.Detections"
+                )
+            return
+        try:
+            classes = np.asarray(found)
+        except Exception:  # a tensor on a GPU, lists of different lengths
+            classes = np.empty(0)
+        if classes.shape != (TRIAL_IMAGES,) or classes.dtype.kind not in "iu":
+            raise BnrecalError(
+                f"{place} gives {classes.dtype} of shape {classes.shape} for {TRIAL_IMAGES} images; needs a "
+                "class index for each, in the host's memory"
             )

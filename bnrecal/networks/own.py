@@ -17,7 +17,7 @@ options image_size, resize, fit, channels, mean, std, for `--preprocess model`.
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import nn
 
 from bnrecal.data.user_code import imported
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.built import BuiltNetworks
+from bnrecal.networks.built import BuiltNetworks, initial_seed
 from bnrecal.networks.network import Network, Purpose, plain_forward
 from bnrecal.networks.predictions import class_indices
 
@@ -42,7 +42,9 @@ class OwnNetworks(BuiltNetworks):
             "channels": task.input_shape[0],
             "image_size": task.input_shape[1:],
         }
-        self.made = _called(_factory(spec), spec, given)
+        factory = _factory(spec)
+        with initial_seed():  # a factory's module is initialised here, in each process anew
+            self.made = _called(factory, spec, given)
         self._builds = callable(getattr(self.made, "build", None))
         if not self._builds and not isinstance(self.made, nn.Module):
             kind = type(self.made).__name__
@@ -84,7 +86,8 @@ class OwnNetworks(BuiltNetworks):
         forward = plain_forward
         if callable(getattr(self.made, "forward", None)) and not isinstance(self.made, nn.Module):
             forward = self.made.forward
-        return Network(copy.deepcopy(module), predict, forward)  # builds may share, networks do not
+        own = _run(lambda: copy.deepcopy(module), f"{self.spec}: copying {type(module).__name__}")
+        return Network(own, predict, forward)  # builds may share, networks do not
 
     def fill(self, module: nn.Module) -> None:
         """Weights go into the supernet, if it is a module, before it builds."""
@@ -138,12 +141,13 @@ def _run(call: Callable[[], Any], what: str) -> Any:
         return call()
     except BnrecalError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BnrecalError(f"--model: {what} raised {type(error).__name__}: {error}") from error
 
 
 def _names(made: Any, spec: str) -> tuple[str, ...]:
-    names = getattr(made, "archs", None)
-    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-        raise BnrecalError(f"--model: {spec} returned an object whose archs are no names: {names!r}")
-    return tuple(names)
+    given = _run(lambda: getattr(made, "archs", None), f"{spec}: archs")
+    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise BnrecalError(f"--model: {spec} returned an object whose archs are no names: {given!r}")
+    return tuple(str(name) for name in names)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bnrecal.networks.network import Network
 
+TRIAL_IMAGES = 2
 NOT_FINITE = -1  # the class of an image whose logits are not numbers: wrong, and seen by the task
 
 
@@ -25,7 +26,7 @@ def trial_output(network: Network, shape: tuple[int, int, int]) -> Any:
     try:
         network.module.eval()
         with torch.no_grad():
-            return network.forward(network.module, torch.zeros(2, *shape))
+            return network.forward(network.module, torch.zeros(TRIAL_IMAGES, *shape))
     finally:
         for module, training in modes:
             module.training = training

@@ -18,6 +18,20 @@ def _timm() -> Any:
     return timm
 
 
+_FITS = {"center": "crop", "squash": "stretch"}  # timm's crop mode -> fit
+
+
+def _config(name: str) -> Any:
+    """What timm knows of the model's published weights, None if there are none."""
+    if not _timm().is_model(name):
+        near = difflib.get_close_matches(name, _timm().list_models(), 5) or ["resnet18"]
+        raise BnrecalError(f"--model: timm has no model {name!r}; valid: {', '.join(near)}, ...")
+    try:
+        return _timm().get_pretrained_cfg(name)
+    except RuntimeError as error:  # no such tag
+        raise BnrecalError(f"--model: timm:{name}: {error}") from None
+
+
 class TimmModels(BuiltNetworks):
     """One architecture: the model of that name for the task's classes and channels."""
 
@@ -26,9 +40,7 @@ class TimmModels(BuiltNetworks):
         self.names = (name,)
         if task.metric != "top1":
             raise BnrecalError(f"--model: {self.spec} is a classifier; task {task.name} is detection")
-        if not _timm().is_model(name):
-            near = difflib.get_close_matches(name, _timm().list_models(), 5) or ["resnet18"]
-            raise BnrecalError(f"--model: timm has no model {name!r}; valid: {', '.join(near)}, ...")
+        _config(name)
 
     def make(self, arch: str) -> Network:
         n_classes, channels = len(self.task.classes), self.task.input_shape[0]
@@ -38,14 +50,20 @@ class TimmModels(BuiltNetworks):
 
 def preprocessing(name: str) -> dict[str, Any]:
     """What the model's published weights were evaluated with, as fields of `Inputs`."""
-    if not _timm().is_model(name):
-        raise BnrecalError(f"--model: timm has no model {name!r}")
-    config = _timm().data.resolve_data_config(_timm().get_pretrained_cfg(name).to_dict())
+    found = _config(name)
+    if found is None:
+        raise BnrecalError(f"--preprocess: timm publishes no transforms for {name!r}")
+    config = _timm().data.resolve_data_config(found.to_dict())
+    if config["crop_mode"] not in _FITS:
+        raise BnrecalError(f"--preprocess: {name!r} has crop mode {config['crop_mode']!r}; give --image-size")
     channels, height, width = config["input_size"]
+    fit = _FITS[config["crop_mode"]]
+    if fit == "stretch" and config["crop_pct"] != 1:
+        raise BnrecalError(f"--preprocess: {name!r} stretches and crops; give --image-size and --fit")
     return {
         "image_size": (height, width),
-        "resize": int(min(height, width) / config["crop_pct"]),
-        "fit": "crop",
+        **({"resize": int(min(height, width) / config["crop_pct"])} if fit == "crop" else {}),
+        "fit": fit,
         "interpolation": config["interpolation"],
         "channels": channels,
         "mean": tuple(config["mean"]),

@@ -55,9 +55,11 @@ def preprocessing(name: str, metric: str) -> dict[str, Any]:
         presets = models.get_model_weights(name).DEFAULT.transforms()
     except (ValueError, AttributeError) as error:
         raise BnrecalError(f"--preprocess: torchvision publishes no transforms for {name!r}") from error
-    (side,) = presets.crop_size
+    sides = tuple(getattr(presets, "crop_size", ()))
+    if len(sides) != 1:
+        raise BnrecalError(f"--preprocess: {name!r} of torchvision is no classifier of images")
     return {
-        "image_size": (side, side),
+        "image_size": sides * 2,
         "resize": presets.resize_size[0],
         "fit": "crop",
         "interpolation": presets.interpolation.value,

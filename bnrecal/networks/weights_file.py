@@ -4,6 +4,7 @@ safetensors, or what torch.save wrote, read with weights_only=True: a pickle tha
 refused.
 """
 
+import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bnrecal.errors import BnrecalError
 
@@ -25,7 +27,7 @@ State = dict[str, Tensor]
 
 def read_weights(path: Path) -> State:
     """The named tensors of a file. Raises BnrecalError for anything else it may hold."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BnrecalError(f"--weights: no file {path}")
     try:
         found = _read(path)
@@ -73,9 +75,10 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
     Prefixes that wrappers add ("module.") are taken off. Running statistics may be missing: they are
     what is re-estimated. Any other missing, unexpected or mis-shaped name is an error that counts them
-    and shows the first.
+    and shows the first; so are whole numbers (weights quantised without their scale) for a network of
+    floating point. Halves and doubles are rounded to the network's own precision.
     """
-    own = module.state_dict()
+    own = _initialised(module)
     state = _without_prefix(state, own.keys())
     given = {_memory(own[name]) for name in own if name in state}  # a tied tensor stands under one name
     needed = [name for name in own if name.rpartition(".")[2] not in _STATISTICS]
@@ -86,14 +89,46 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
+    mistyped = [
+        f"{name} {_kind(state[name])} in the file, {_kind(own[name])} in the network"
+        for name in needed
+        if name in state and not _fits(state[name].dtype, own[name].dtype)
+    ]
+    unreadable = [
+        name for name in own if name in state and (state[name].is_meta or state[name].layout != torch.strided)
+    ]
     faults = [
         f"{len(names)} {kind} ({names[0]}{', ...' if len(names) > 1 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshapen))
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("mis-shaped", misshapen),
+            ("mis-typed", mistyped),
+            ("sparse or empty", unreadable),
+        )
         if names
     ]
     if faults:
         raise BnrecalError(f"--weights: {path} is not of this network: {'; '.join(faults)}")
     module.load_state_dict(dict(state), strict=False)
+
+
+def _initialised(module: nn.Module) -> State:
+    """The module's tensors; an error for a lazy layer, which has none before its first images."""
+    found = module.state_dict(keep_vars=True)
+    lazy = [name for name, tensor in found.items() if is_lazy(tensor)]
+    if lazy:
+        raise BnrecalError(f"--weights: {lazy[0]} of the network is lazy; run it on an image in its factory")
+    return module.state_dict()
+
+
+def _fits(given: torch.dtype, wanted: torch.dtype) -> bool:
+    """Whether values keep their meaning: only floating point becomes floating point."""
+    return torch.can_cast(given, wanted) and given.is_floating_point >= wanted.is_floating_point
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _memory(tensor: Tensor) -> tuple[object, ...]:

@@ -1,9 +1,11 @@
 """Networks from elsewhere: determinism, digests, detectors' output, and grouped evaluation's limits."""
 
+import pytest
 import torch
 from torch import nn
 
 from bnrecal import networks
+from bnrecal.errors import BnrecalError
 from bnrecal.networks.torchvision_models import detector_forward, flat_detections
 from bnrecal.networks.weights_file import read_weights  # noqa: F401
 from bnrecal.recalibration.grouped import GroupedEvaluation
@@ -74,3 +76,52 @@ def test_batches_are_not_mixed_where_a_norm_keeps_no_statistics() -> None:
     untracked = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False))
     assert not GroupedEvaluation.can_serve(untracked)
     assert GroupedEvaluation.can_serve(untracked[:1])
+
+
+def untrained() -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3072, 3))
+
+
+class Unusual(nn.Module):
+    """A sparse buffer, a complex one, and state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = untrained()
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+        self.register_buffer("complex", torch.zeros(3, dtype=torch.complex64))
+
+    def get_extra_state(self) -> object:
+        return {"steps": 3}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("factory", ["untrained", "Unusual"])
+def test_a_factory_s_initial_weights_are_the_same_each_time(factory: str) -> None:
+    """Every process of a sweep calls the factory anew: all must get the network whose digest is stored."""
+    model = Inputs(model=f"tests.networks.test_foreign:{factory}")
+    state = torch.random.get_rng_state()
+    digests = {networks.of(model, Purpose()).digest(factory) for _ in range(2)}
+    assert len(digests) == 1
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "deeplabv3_resnet50", "r3d_18"])
+def test_preprocessing_of_what_is_no_classifier(name: str) -> None:
+    with pytest.raises(BnrecalError, match=f"{name}' of torchvision is no classifier of images"):
+        networks.preprocessing(Inputs(model=f"torchvision:{name}", preprocess="model"), "top1")
+
+
+def test_timm_s_crop_mode_and_tags() -> None:
+    """A model that was evaluated on stretched images is given stretched images."""
+    pytest.importorskip("timm")
+    found = networks.preprocessing(Inputs(model="timm:tf_efficientnetv2_m", preprocess="model"), "top1")
+    assert (found["fit"], "resize" in found) == ("stretch", False)
+    for call in (networks.preprocessing, lambda inputs, _: networks.of(inputs, Purpose())):
+        with pytest.raises(BnrecalError, match="Invalid pretrained tag"):
+            call(Inputs(model="timm:resnet18.nonsense", preprocess="model"), "top1")

@@ -95,3 +95,41 @@ def test_damaged_files_never_trace_back(tmp_path: Path, suffix: str, edits: list
     except BnrecalError as error:
         message = str(error)
     assert not message or same(target, network(2))  # refused whole
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_rounded(tmp_path: Path, kind: torch.dtype) -> None:
+    """Also where everything was converted, the counts of batches with it."""
+    state = {name: tensor.to(kind) for name, tensor in network(1).state_dict().items()}
+    target = network(2)
+    load_weights(target, state, tmp_path / "w.pth")
+    assert torch.equal(target.get_parameter("0.weight"), state["0.weight"].float())
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64])
+def test_kinds_of_numbers_that_mean_something_else(tmp_path: Path, kind: torch.dtype) -> None:
+    """Quantised weights without their scale are no weights."""
+    state = dict(network(1).state_dict())
+    state["0.weight"] = state["0.weight"].to(kind)
+    with pytest.raises(BnrecalError, match=r"1 mis-typed \(0.weight \w+ in the file, float32 in the network"):
+        load_weights(network(2), state, tmp_path / "w.pth")
+
+
+def test_tensors_without_plain_memory(tmp_path: Path) -> None:
+    """Sparse ones, and those that say only what shape they had."""
+    for other in (torch.Tensor.to_sparse, lambda tensor: tensor.to("meta")):
+        state = dict(network(1).state_dict())
+        state["3.weight"] = other(state["3.weight"])
+        with pytest.raises(BnrecalError, match=r"1 sparse or empty \(3.weight\)"):
+            load_weights(network(2), state, tmp_path / "w.pth")
+
+
+def test_weights_for_a_lazy_layer(tmp_path: Path) -> None:
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(BnrecalError, match=r"1.weight of the network is lazy"):
+        load_weights(lazy, dict(network(1).state_dict()), tmp_path / "w.pth")
+
+
+def test_a_name_too_long_for_a_file() -> None:
+    with pytest.raises(BnrecalError, match="no file aaa"):
+        read_weights(Path("a" * 300))
