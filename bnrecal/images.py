@@ -1,7 +1,7 @@
 """A task's images on a device, as batches of any size, and a network's predictions of them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bnrecal.device import now_s
-from bnrecal.errors import BnrecalError, NotANumberError
+from bnrecal.errors import NotANumberError
 from bnrecal.networks.network import Network
+from bnrecal.networks.predictions import joined_outputs
 from bnrecal.tasks.task import Int64s, Task
 
 READ_AHEAD = 512  # images read and predicted at a time, about; fewer if they are large
@@ -121,18 +122,3 @@ def _check_numbers(output: Any) -> None:
     tensors = [o for o in (output if isinstance(output, list) else [output]) if isinstance(o, Tensor)]
     if any(bool(part.isnan().any()) for part in tensors):
         raise NotANumberError("the network's output for evaluation images is not a number (NaN)")
-
-
-def joined_outputs(outputs: Sequence[Any]) -> Any:
-    """Outputs for consecutive images as one: tensors along their first dimension, lists one after another.
-
-    Raises BnrecalError for anything else; a network's `forward` may bring it into such a form.
-    """
-    if all(isinstance(output, Tensor) for output in outputs):
-        return torch.cat(list(outputs))
-    if all(isinstance(output, list) for output in outputs):
-        return [item for output in outputs for item in output]
-    kind = type(outputs[0]).__name__
-    raise BnrecalError(
-        f"the network gives a {kind} for a batch; needs a tensor, or a list with an entry an image"
-    )

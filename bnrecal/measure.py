@@ -30,11 +30,11 @@ from bnrecal.images import (
     Parts,
     chunks,
     evaluation_parts,
-    joined_outputs,
     read_ahead,
     to_input,
 )
 from bnrecal.networks.network import Network
+from bnrecal.networks.predictions import joined_outputs
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.exact import exact_statistics
 from bnrecal.recalibration.fold import folded

@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from bnrecal.errors import BnrecalError
-from bnrecal.images import joined_outputs
 from bnrecal.metrics.boxes import Detections
 from bnrecal.networks.network import Network, Purpose
-from bnrecal.networks.predictions import TRIAL_IMAGES, class_indices, trial_output
+from bnrecal.networks.predictions import TRIAL_IMAGES, class_indices, joined_outputs, trial_output
 from bnrecal.networks.weights_file import State, load_weights, read_weights
 
 INITIAL_SEED = 0  # of weights that nobody gives: the same in every process

@@ -1,5 +1,6 @@
-"""From a classifier's output to class indices, and the check that it has one output per class."""
+"""From a network's outputs to predictions: joined over batches, and a classifier's as class indices."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import Network
 
 TRIAL_IMAGES = 2
@@ -30,3 +32,18 @@ def trial_output(network: Network, shape: tuple[int, int, int]) -> Any:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def joined_outputs(outputs: Sequence[Any]) -> Any:
+    """Outputs for consecutive images as one: tensors along their first dimension, lists one after another.
+
+    Raises BnrecalError for anything else; a network's `forward` may bring it into such a form.
+    """
+    if all(isinstance(output, Tensor) for output in outputs):
+        return torch.cat(list(outputs))
+    if all(isinstance(output, list) for output in outputs):
+        return [item for output in outputs for item in output]
+    kind = type(outputs[0]).__name__
+    raise BnrecalError(
+        f"the network gives a {kind} for a batch; needs a tensor, or a list with an entry an image"
+    )
