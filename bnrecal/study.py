@@ -77,6 +77,13 @@ class Inputs(BaseModel):
             return sides * 2 if len(sides) == 1 else sides
         return value
 
+    @field_validator("weights", "calibration", "evaluation", "images", "data", "order")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise ValueError("is no path")
+        return value
+
     @field_validator("classes")
     @classmethod
     def _different(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:

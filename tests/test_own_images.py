@@ -256,6 +256,39 @@ def test_transforms_of_the_users(bnrecal: Callable[..., object], users_project: 
     assert "replaces --image-size" in both.err
 
 
+def test_an_edited_network_is_another_cell(
+    bnrecal: Callable[..., object], users_project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights in another `forward`: stored figures are not those of this network."""
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    common = (*folder_options(Path("images")), "--model", f"{users_project}:plain", "--bs", 8)
+    assert bnrecal("sweep", *common, "--samples", 16).code == 0
+    code = USERS_MODULE.replace("return self.head(", "return -self.head(")
+    Path(f"{users_project}.py").write_text(code)
+    monkeypatch.delitem(__import__("sys").modules, users_project)
+    assert bnrecal("sweep", *common, "--samples", 16).code == 0
+    first, second = (row["eval"] for row in Store(Path("results")).rows())
+    assert first != second
+
+
+def test_nothing_to_detect(bnrecal: Callable[..., object], tmp_path: Path) -> None:
+    """Without an object on any evaluation image there is no mAP."""
+    options = write_coco(tmp_path / "set")
+    path = tmp_path / "set" / "val.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    ran = bnrecal("sweep", *options, *GRID)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "no image has an object to find" in ran.err
+
+
+def test_a_path_with_a_zero_byte(bnrecal: Callable[..., object], tmp_path: Path) -> None:
+    text = 'task = "csv"\ncalibration = "a\\u0000b"\nevaluation = "c"\nimage_size = 8\nmodel = "m:f"\n'
+    Path("study.toml").write_text(text)
+    ran = bnrecal("sweep", "--study", "study.toml")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "is no path" in ran.err
+
+
 def test_a_transform_and_a_bad_first_image(bnrecal: Callable[..., object], users_project: str) -> None:
     """The image the transform is tried on may be the one that is broken."""
     Path("images/train/cat/00.png").write_bytes(b"no image")

@@ -7,18 +7,16 @@ import functools
 import hashlib
 import random
 import re
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnrecal.data.user_code import imported
+from bnrecal.data.user_code import code_of, imported
 from bnrecal.errors import BnrecalError
 
 Pixels = NDArray[np.uint8]  # (channels, height, width)
@@ -60,11 +58,7 @@ class Preprocessing:
         if self.transforms is None:
             return ""
         printed = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(user_transform(self.transforms)))
-        module = sys.modules[self.transforms.partition(":")[0]]
-        try:
-            code = Path(module.__file__ or "").read_bytes()
-        except (AttributeError, OSError):  # a module without a file
-            code = b""
+        code = code_of(self.transforms)
         return hashlib.sha256(printed.encode("utf-8", "surrogatepass") + code).hexdigest()[:16]
 
     def decode(self, data: bytes | NDArray[np.uint8]) -> tuple[Pixels, tuple[int, int]]:

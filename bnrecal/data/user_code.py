@@ -41,3 +41,14 @@ def imported(name: str, place: str) -> Any:
             raise BnrecalError(f"{place}: {module_name} has no {attribute!r}")
         found = getattr(found, part)
     return found
+
+
+def code_of(name: str) -> bytes:
+    """The file of the module in "module:name", once imported: edited, it is other code under that name.
+
+    What that file imports is not seen. Nothing for a module without a file.
+    """
+    try:
+        return Path(sys.modules[name.partition(":")[0]].__file__ or "").read_bytes()
+    except (AttributeError, OSError):
+        return b""

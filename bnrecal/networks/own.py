@@ -16,6 +16,7 @@ options image_size, resize, fit, channels, mean, std, for `--preprocess model`.
 """
 
 import copy
+import hashlib
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from torch import nn
 
-from bnrecal.data.user_code import imported
+from bnrecal.data.user_code import code_of, imported
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.built import BuiltNetworks, initial_seed
 from bnrecal.networks.network import Network, Purpose, plain_forward
@@ -74,6 +75,10 @@ class OwnNetworks(BuiltNetworks):
     def check(self, arch: str) -> None:
         if not callable(getattr(self.made, "sample", None)):
             super().check(arch)
+
+    def digest(self, arch: str) -> str:
+        """Also of the factory's file: `forward` and `predict` decide figures as weights do."""
+        return hashlib.sha256(super().digest(arch).encode() + code_of(self.spec)).hexdigest()[:16]
 
     def make(self, arch: str) -> Network:
         if self._builds:

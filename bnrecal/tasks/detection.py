@@ -25,6 +25,8 @@ class Detection(ImageTask):
     ) -> None:
         super().__init__(name, calibration, evaluation, *rest, **more)
         self.calibration_boxes, self.evaluation_boxes = calibration, evaluation
+        if evaluation.crowd.all():
+            raise BnrecalError(f"--evaluation: task {name}: no image has an object to find; nothing to score")
         n_left_out = calibration.n_left_out + evaluation.n_left_out
         if n_left_out:
             boxes = f"{n_left_out} boxes without area left out"
