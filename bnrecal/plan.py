@@ -19,7 +19,8 @@ def complete_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> St
     """
     given = {name: value for name, value in settings.items() if value is not None}
     inputs = make_inputs(given, places)
-    given = {**networks.preprocessing(inputs, tasks.metric_of(inputs.task)), **given}
+    if inputs.task not in tasks.SCENES:  # those bring their images along as they are
+        given = {**networks.preprocessing(inputs, tasks.metric_of(inputs.task)), **given}
     inputs = make_inputs(given, places)
     task = tasks.of(inputs)
     source = networks.of(inputs, task)

@@ -57,6 +57,9 @@ class SweepProgress:
         )
         self.task = self.bar.add_task("starting", total=n_images)
         self.planned = [place_of(vars(cell)) for cell in cells]
+        # what a line has to say besides architecture, batch size and samples to name one cell
+        names = ("estimator", "momentum", "seed")
+        self.varied = [name for name in names if len({getattr(cell, name) for cell in cells}) > 1]
         self.rows: list[Row] = []
         self.running: frozenset[Place] = frozenset()
         self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
@@ -89,6 +92,9 @@ class SweepProgress:
         self.images_done += n_evaluated
         self.bar.update(self.task, advance=n_evaluated)
         head = f"[{self.n_done}/{self.n_cells}] {row['arch']} bs {row['batch_size']} n {row['n_samples']}"
+        head += "".join(
+            f" {row[name]}" if name == "estimator" else f" {name} {row[name]}" for name in self.varied
+        )
         if row["status"] == "failed":
             tail = f"failed: {row['error']}"
         else:

@@ -33,6 +33,7 @@ class Plan:
     cells: tuple[Cell, ...]
     passes: tuple[Pass, ...]
     n_rows: dict[str, int] = field(default_factory=dict)  # of each cell to do, when this was planned
+    n_kept: int = 0  # cells that have rows and are not to be done again
 
     @property
     def todo(self) -> tuple[Cell, ...]:
@@ -53,7 +54,8 @@ def plan(study: Study, store: Store, choice: Choice | None = None) -> Plan:
     n_rows = {cell.key: seen.n_rows.get(cell.key, 0) for cell in left}
     task = tasks.of(study)
     notes = tuple(note for note in (task.note, networks.of(study, task).note) if note)
-    return Plan(study, task.n_evaluation, notes, tuple(cells), tuple(passes_of(left)), n_rows)
+    n_kept = sum(cell.key in seen.status for cell in cells) - sum(cell.key in seen.status for cell in left)
+    return Plan(study, task.n_evaluation, notes, tuple(cells), tuple(passes_of(left)), n_rows, n_kept)
 
 
 def estimated_s(plan: Plan, store: Store) -> float:

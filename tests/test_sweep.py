@@ -225,3 +225,31 @@ def test_a_cell_that_fails_is_a_row_and_the_others_go_on(
     assert by_arch["arch2"]["status"] == "done"
     assert bnrecal(*arguments, "--retry-failed").code == 0
     assert {row["status"] for row in Store(Path("results")).latest()} == {"done"}
+
+
+def test_a_limit_is_not_mistaken_for_what_was_there(bnrecal: Callable[..., object]) -> None:
+    """In an empty folder nothing was kept from before, however few cells are done now."""
+    first = bnrecal("sweep", *SMALL, "--limit", 1)
+    assert "kept from before" not in first.err
+    assert "1 kept from before" in bnrecal("sweep", *SMALL).err
+
+
+def test_a_choice_of_no_cell_is_an_error(bnrecal: Callable[..., object]) -> None:
+    """--only with a value no cell has is a slip, not a finished study."""
+    ran = bnrecal("sweep", *SMALL, "--only", "arch=archx")
+    assert (ran.code, "--only, --exclude: they leave none of the study's 2 cells" in ran.err) == (2, True)
+
+
+def test_lines_name_what_varies(bnrecal: Callable[..., object]) -> None:
+    """Two estimators or two orders of one cell can be told apart while the sweep runs, and in a dry run."""
+    grid = ("--task", "tiny", "--arch", "arch1", "--bs", "8", "--samples", "32", "--estimator", "ema,pooled")
+    err = bnrecal("sweep", *grid, "--repeats", 2).err
+    assert {"arch1 bs 8 n 32 ema seed 0" in err, "arch1 bs 8 n 32 pooled seed 1" in err} == {True}
+    dry = bnrecal("sweep", *grid, "--momentum", "0.1,0.02", "--dry-run", "--out", "other").out
+    assert "ema 0.02  seed 0" in dry
+
+
+def test_a_detector_on_scenes_is_blamed_for_itself(bnrecal: Callable[..., object]) -> None:
+    """An option nobody gave is not what the message is about."""
+    ran = bnrecal("sweep", "--task", "tiny", "--model", "torchvision:resnet19")
+    assert (ran.code, "torchvision has no detector 'resnet19'" in ran.err) == (2, True)

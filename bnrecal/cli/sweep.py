@@ -13,6 +13,7 @@ import click
 from bnrecal.cli.messages import complain
 from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, input_options, setting
 from bnrecal.cli.running import Running, running_options
+from bnrecal.errors import BnrecalError
 
 
 @click.command(cls=SectionedCommand)
@@ -59,6 +60,8 @@ def sweep(
     store = Store(out)
     executor = running.open(chosen)
     plan = room.plan(chosen, store, choice)
+    if not any(choice.covers(cell) for cell in plan.cells):
+        raise BnrecalError(f"--only, --exclude: they leave none of the study's {len(plan.cells)} cells")
     for note in plan.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:
@@ -70,8 +73,7 @@ def sweep(
     resolved = store.keep_study(chosen)
     if force and store.set_aside({cell.key for cell in plan.todo}):
         plan = room.plan(chosen, store, replace(choice, force=False))
-    n_kept = len(plan.cells) - len(plan.todo)
-    kept = f", {n_kept} kept from before" if n_kept else ""
+    kept = f", {plan.n_kept} kept from before" if plan.n_kept else ""
     click.echo(f"{len(plan.todo)} cells in {len(plan.passes)} passes{kept}; study: {resolved}", err=True)
     if running.name != "ray":  # nodes decode for themselves
         _decode(plan)
@@ -85,7 +87,8 @@ def _show_plan(plan: Any, store: Any) -> None:
     for todo in plan.passes:
         cell = todo.first
         counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
-        click.echo(f"{cell.arch}  bs {cell.batch_size:>3}  {cell.estimator}  samples {counts}")
+        rule = cell.estimator if cell.momentum is None else f"{cell.estimator} {cell.momentum:g}"
+        click.echo(f"{cell.arch}  bs {cell.batch_size:>3}  {rule}  seed {cell.seed}  samples {counts}")
     n_evaluated = len(plan.todo) * plan.n_evaluation
     click.echo(
         f"{len(plan.todo)} of {len(plan.cells)} cells to do in {len(plan.passes)} passes: "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from bnrecal.report.durations import spoken
+from bnrecal.report.finding import WARM
 from bnrecal.report.findings import time_name
 from bnrecal.report.sections import METRIC_NAMES, Section, rule
 from bnrecal.report.uncertainty import Uncertainty
@@ -34,6 +35,14 @@ class Setting:
     def name(self) -> str:
         how = rule(self.estimator, self.momentum)
         return f"{how}, batches of {self.batch_size:,}, {self.n_samples:,} images"
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether an exponential average still holds more of its start than WARM: its eval may be luck."""
+        if self.estimator != "ema" or self.momentum is None:
+            return False
+        n_updates = -(-self.n_samples // self.batch_size)
+        return bool((1 - self.momentum) ** n_updates > WARM)
 
     @property
     def mean_eval(self) -> float:
@@ -70,6 +79,7 @@ class Advice:
     n_archs: int
     dearest: float  # seconds
     estimators: tuple[str, ...]
+    n_cold: int  # settings left out because their average is cold
 
     def sentences(self) -> list[str]:
         """What to use, why one may, and what it costs."""
@@ -90,6 +100,11 @@ class Advice:
             f"{spoken(MANY * chosen.seconds)} for {MANY:,}; the dearest setting measured takes "
             f"{self.dearest / chosen.seconds:.1f} times as long."
         )
+        if self.n_cold:
+            said.append(
+                f"Left out: {self.n_cold} settings whose exponential average still holds more than "
+                f"{WARM:.1%} of its start; a high eval there is luck."
+            )
         if len(self.estimators) == 1:
             said.append(f"Only {self.estimators[0]} was measured: bnrecal advise tries other estimators.")
         return said
@@ -138,6 +153,9 @@ def _advice(sections: Sequence[Section], uncertainty: Uncertainty, tolerance: fl
         for at in section.settings
         if set(rows := section.at(*at)) == archs and all(row[cost] is not None for row in rows.values())
     ]
+    warm = [setting for setting in settings if not setting.is_cold]
+    n_cold = len(settings) - len(warm) if len(warm) > 1 else 0
+    settings = warm if len(warm) > 1 else settings
     if len(settings) < 2:
         return None
     best = max(settings, key=lambda setting: setting.mean_eval)
@@ -159,6 +177,7 @@ def _advice(sections: Sequence[Section], uncertainty: Uncertainty, tolerance: fl
         len(archs),
         max(c.seconds for c in candidates),
         tuple(dict.fromkeys(section.estimator for section in sections)),
+        n_cold,
     )
 
 

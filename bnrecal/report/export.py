@@ -11,11 +11,14 @@ def to_json(report: Report) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """Every row with the columns of the store; `environment` as a JSON object in its cell."""
+    """Every row with the columns of the store; objects (`environment`, `inputs`) as JSON."""
     import pandas as pd
 
     rows = _rows(report)
-    flat = [{**row, "environment": json.dumps(row["environment"])} for row in rows]
+    flat = [
+        {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()}
+        for row in rows
+    ]
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     text: str = pd.DataFrame(flat, columns=[*COLUMNS, *extra]).to_csv(index=False)
     return text
