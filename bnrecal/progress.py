@@ -59,7 +59,7 @@ class SweepProgress:
         self.planned = [place_of(vars(cell)) for cell in cells]
         # what a line has to say besides architecture, batch size and samples to name one cell
         names = ("estimator", "momentum", "seed")
-        self.varied = [name for name in names if len({getattr(cell, name) for cell in cells}) > 1]
+        self.varied = [name for name in names if len({getattr(cell, name) for cell in cells} - {None}) > 1]
         self.rows: list[Row] = []
         self.running: frozenset[Place] = frozenset()
         self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)

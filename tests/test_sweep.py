@@ -79,7 +79,17 @@ def test_flag_beats_environment_beats_file(
     monkeypatch.setenv("BNRECAL_BS", "8")
     monkeypatch.setenv("BNRECAL_SAMPLES", "64")
     ran = bnrecal("sweep", "--study", "study.toml", "--bs", "16", "--dry-run")
-    assert ran.out.splitlines()[0].split() == ["arch2", "bs", "16", "ema", "samples", "64"]
+    assert ran.out.splitlines()[0].split() == [
+        "arch2",
+        "bs",
+        "16",
+        "ema",
+        "0.1",
+        "seed",
+        "0",
+        "samples",
+        "64",
+    ]
 
 
 def test_the_resolved_study_is_kept_and_runs_again(bnrecal: Callable[..., object]) -> None:

@@ -102,8 +102,8 @@ class Advice:
         )
         if self.n_cold:
             said.append(
-                f"Left out: {self.n_cold} settings whose exponential average still holds more than "
-                f"{WARM:.1%} of its start; a high eval there is luck."
+                f"Left out: {self.n_cold} setting{'s' * (self.n_cold > 1)} whose exponential average still "
+                f"holds more than {WARM:.1%} of its start; a high eval there would be luck."
             )
         if len(self.estimators) == 1:
             said.append(f"Only {self.estimators[0]} was measured: bnrecal advise tries other estimators.")

@@ -164,3 +164,13 @@ def test_bnrecalerror_is_what_damage_raises(tmp_path: Path) -> None:
     )
     with pytest.raises(BnrecalError, match="damaged"):
         Uncertainty(tmp_path, [one]).interval(one)
+
+
+def test_a_cold_average_is_no_candidate(tmp_path: Path) -> None:
+    """A lucky cell after 8 updates (43 % of the start left) is neither best nor advised; it is mentioned."""
+    warm = [cell(tmp_path, n, HARD) for n in (1024, 2048)]
+    lucky = cell(tmp_path, 64, differing(400, 200))
+    text = said([*warm, lucky], tmp_path)
+    assert text.startswith("Use ema, momentum 0.1, batches of 8, 1,024 images")
+    assert "Left out: 1 setting whose exponential average still holds more than 0.2%" in text
+    assert "Left out" not in said(warm, tmp_path)
