@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from bnrecal.row import line_of
-from bnrecal.store import Store
-from bnrecal.study import Study
+from bnrecal.store.rows import line_of
+from bnrecal.store.store import Store
+from bnrecal.study.study import Study
 from tests.own_images import write_class_folders, write_coco, write_voc
-from tests.test_store import row
+from tests.store.test_store import row
 
 Commands = tuple[tuple[object, ...], ...]
 Target = tuple[Path, Commands]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bnrecal.store import Store
+from bnrecal.store.store import Store
 
 EXAMPLES = Path(__file__).parent.parent / "experiments/own_network"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bnrecal.store import Store
+from bnrecal.store.store import Store
 from tests.executors.processes import TINY, finish, start
 from tests.faults import GRID, N_CELLS, kill_and_resume
 

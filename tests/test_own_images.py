@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bnrecal.store import Store
+from bnrecal.store.store import Store
 from tests.own_images import folder_options, write_class_folders, write_coco, write_voc
 
 GRID = ("--bs", "8", "--samples", "64,128", "--arch", "arch3")

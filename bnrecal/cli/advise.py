@@ -11,8 +11,8 @@ from bnrecal.cli.messages import write_text
 from bnrecal.cli.options import SectionedCommand, comma_list, device_option, gathered, input_options, setting
 
 if TYPE_CHECKING:
-    from bnrecal.advise import Recommendation, Rung
-    from bnrecal.study import Study
+    from bnrecal.study.study import Study
+    from bnrecal.sweep.doubling import Recommendation, Rung
 
 
 @click.command(cls=SectionedCommand)
@@ -57,10 +57,10 @@ def advise(
 
     Works for any task and model. Prints the setting, why it is enough, its cost, and the code to use.
     """
-    from bnrecal import advise as room
     from bnrecal import tasks
-    from bnrecal.device import check_device_name
-    from bnrecal.plan import complete_study
+    from bnrecal.host.device import check_device_name
+    from bnrecal.sweep import doubling as room
+    from bnrecal.sweep.plan import complete_study
 
     check_device_name(device)
     settings, places = gathered(context, study, options)
@@ -107,7 +107,7 @@ def _table(found: "Recommendation") -> list[str]:
     from rich.console import Console
     from rich.table import Table
 
-    from bnrecal.report.sections import METRIC_NAMES
+    from bnrecal.report.analysis.sections import METRIC_NAMES
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("images", justify="right")
@@ -133,8 +133,8 @@ def _table(found: "Recommendation") -> list[str]:
 
 def _sentences(found: "Recommendation") -> list[str]:
     """What to use and how sure that is, or why there is no answer."""
-    from bnrecal.advise import behind
-    from bnrecal.report.durations import spoken
+    from bnrecal.report.analysis.durations import spoken
+    from bnrecal.sweep.doubling import behind
 
     rung = found.chosen
     best = f"{found.best.estimator}, {found.best.n_samples:,} images"

@@ -17,7 +17,7 @@ from bnrecal.cli.sweep import sweep
 from bnrecal.cli.train import train
 from bnrecal.cli.verify import verify
 from bnrecal.errors import BnrecalError
-from bnrecal.interrupts import Stopped, heeded
+from bnrecal.host.interrupts import Stopped, heeded
 
 
 def main() -> NoReturn:

@@ -26,9 +26,9 @@ def compare(before: Path, after: Path, tolerance: float, layout: str, output: Pa
     A regression is a fall by more than the tolerance that lies beyond the noise of the evaluation images
     (paired 95 % interval, where both folders hold evidence), or a cell that now fails.
     """
-    from bnrecal.report import compare as room
-    from bnrecal.report.uncertainty import Uncertainty
-    from bnrecal.store import Store
+    from bnrecal.report.analysis import compare as room
+    from bnrecal.report.analysis.uncertainty import Uncertainty
+    from bnrecal.store.store import Store
 
     rows = []
     for folder in (before, after):

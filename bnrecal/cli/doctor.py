@@ -24,8 +24,8 @@ def doctor(context: click.Context, /, study: Path | None, device: str, as_json: 
 
     Every check gives a line of evidence, and a remedy where something is wrong. Exit code 3 then.
     """
-    from bnrecal.checkup import diagnose_one
-    from bnrecal.device import choose_device
+    from bnrecal.doctor.checkup import diagnose_one
+    from bnrecal.host.device import choose_device
 
     chosen = single.one_setting(context, study, options)
     found = diagnose_one(chosen, choose_device(device), lambda stage: click.echo(stage, err=True))

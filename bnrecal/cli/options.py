@@ -95,7 +95,8 @@ class SectionedCommand(click.Command):
 
 
 def _section(name: str) -> str:
-    from bnrecal.study import Inputs, Study
+    from bnrecal.study.inputs import Inputs
+    from bnrecal.study.study import Study
 
     if name in _NETWORK:
         return "Network"
@@ -128,7 +129,7 @@ def gathered(
 
     Takes from `options` what `Study` knows; the rest is the command's own.
     """
-    from bnrecal.study import Study, read_study_file
+    from bnrecal.study.study import Study, read_study_file
 
     known = Study.model_fields
     settings = read_study_file(file) if file else {}

@@ -39,9 +39,9 @@ def recalibrate(
 
     Prints the metric before and after, and how far each layer's statistics moved.
     """
-    from bnrecal.device import choose_device
-    from bnrecal.saved_weights import check_free
-    from bnrecal.single import recalibrate_one
+    from bnrecal.host.device import choose_device
+    from bnrecal.measure.one_network import recalibrate_one
+    from bnrecal.networks.saved_weights import check_free
 
     check_free(output, force, "--output")
     chosen = single.one_setting(context, study, options)

@@ -9,11 +9,11 @@ import click
 from bnrecal.cli.messages import write_text
 from bnrecal.cli.options import OUT, setting
 from bnrecal.errors import BnrecalError
-from bnrecal.interrupts import Stopped
+from bnrecal.host.interrupts import Stopped
 
 if TYPE_CHECKING:
-    from bnrecal.report.summary import Report
-    from bnrecal.store import Store
+    from bnrecal.report.analysis.summary import Report
+    from bnrecal.store.store import Store
 
 FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
 
@@ -47,9 +47,9 @@ def report(
     json: every column; latex: booktabs tables; html: one page with figures. Intervals are 95 %, by a
     bootstrap over evaluation images.
     """
-    from bnrecal.report.published import published_rows
-    from bnrecal.report.summary import make_report
-    from bnrecal.store import Store
+    from bnrecal.report.analysis.published import published_rows
+    from bnrecal.report.analysis.summary import make_report
+    from bnrecal.store.store import Store
 
     store = Store(out)
     if watch:
@@ -75,8 +75,8 @@ def report(
 
 
 def _draw(report: "Report", folder: Path) -> None:
-    from bnrecal.report.canvas import write_pictures
-    from bnrecal.report.figures import pictures_of
+    from bnrecal.report.formats.canvas import write_pictures
+    from bnrecal.report.formats.figures import pictures_of
 
     pictures = pictures_of(report)
     if not pictures:
@@ -88,7 +88,7 @@ def _draw(report: "Report", folder: Path) -> None:
 def _watch(store: "Store", published: bool, layout: str, output: Path | None, figures: Path | None) -> int:
     from rich.console import Console
 
-    from bnrecal.report.watch import watch
+    from bnrecal.report.formats.watch import watch
 
     if published or output or figures or layout != "table":
         raise BnrecalError(
@@ -102,7 +102,7 @@ def _watch(store: "Store", published: bool, layout: str, output: Path | None, fi
 
 
 def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
-    from bnrecal.report import export, latex, markdown, page
+    from bnrecal.report.formats import export, latex, markdown, page
 
     renderers = {
         "csv": export.to_csv,
@@ -115,7 +115,7 @@ def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
         return renderers[layout](report)
     from rich.console import Console
 
-    from bnrecal.report.terminal import long_layout, published_layout
+    from bnrecal.report.formats.terminal import long_layout, published_layout
 
     console = Console(
         markup=False, no_color=None if to_terminal else True, force_terminal=None if to_terminal else False

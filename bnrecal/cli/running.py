@@ -10,7 +10,7 @@ from bnrecal.cli.options import Command, device_option
 
 if TYPE_CHECKING:
     from bnrecal.executors.executor import Executor
-    from bnrecal.study import Inputs
+    from bnrecal.study.inputs import Inputs
 
 RUNNING: tuple[Callable[[Any], Any], ...] = (
     device_option,
@@ -55,8 +55,8 @@ class Running:
     def open(self, inputs: "Inputs") -> "Executor":
         """The executor, to be entered. Raises BnrecalError for what cannot be: no such GPU, no Ray."""
         from bnrecal import executors
-        from bnrecal.device import check_device_name, choose_device
         from bnrecal.executors.executor import Job
+        from bnrecal.host.device import check_device_name, choose_device
 
         check_device_name(self.device)
         if self.device.startswith("cuda") and self.name != "ray":

@@ -28,8 +28,8 @@ def show(key: str, out: Path, layout: str) -> int:
 
     KEY is the row's key or its first digits.
     """
-    from bnrecal.store import Store
-    from bnrecal.trace import command_of, row_of_key
+    from bnrecal.store.provenance import command_of, row_of_key
+    from bnrecal.store.store import Store
 
     rows = Store(out).rows()
     row = row_of_key(Store(out).latest(), key)

@@ -45,8 +45,8 @@ def one_setting(context: click.Context, file: Path | None, options: Mapping[str,
     Raises BnrecalError where more than one architecture or value is left.
     """
     from bnrecal import tasks
-    from bnrecal.plan import complete_study
-    from bnrecal.single import check_single
+    from bnrecal.measure.one_network import check_single
+    from bnrecal.sweep.plan import complete_study
 
     settings, places = gathered(context, file, options)
     settings.setdefault("bs", (BATCH_SIZE,))

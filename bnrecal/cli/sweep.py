@@ -50,10 +50,10 @@ def sweep(
 
     Finished cells stay in OUT/rows.jsonl; the same command again does only what is missing.
     """
-    from bnrecal import sweep as room
-    from bnrecal.choice import Choice, conditions
-    from bnrecal.plan import complete_study
-    from bnrecal.store import Store
+    from bnrecal.store.store import Store
+    from bnrecal.study.selection import Choice, conditions
+    from bnrecal.sweep import sweep as room
+    from bnrecal.sweep.plan import complete_study
 
     choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, limit)
     chosen = complete_study(*gathered(context, study, options))
@@ -82,7 +82,7 @@ def sweep(
 
 
 def _show_plan(plan: Any, store: Any) -> None:
-    from bnrecal.sweep import estimated_s
+    from bnrecal.sweep.sweep import estimated_s
 
     for todo in plan.passes:
         cell = todo.first
@@ -101,8 +101,8 @@ def _decode(plan: Any) -> None:
     """Decode what the cache does not hold yet, before any time is taken."""
     from rich.console import Console
 
-    from bnrecal import sweep as room
-    from bnrecal.progress import decoding
+    from bnrecal.sweep import sweep as room
+    from bnrecal.sweep.progress import decoding
 
     started = time.perf_counter()
     with decoding(Console(stderr=True)) as on_decoded:
@@ -118,8 +118,8 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
     """Do the plan's cells; returns how many failed, by kind of failure."""
     from rich.console import Console
 
-    from bnrecal import sweep as room
-    from bnrecal.progress import SweepProgress
+    from bnrecal.sweep import sweep as room
+    from bnrecal.sweep.progress import SweepProgress
 
     def waiting(n: int) -> None:
         click.echo(f"another sweep has taken {n} of these cells; waiting for it", err=True)

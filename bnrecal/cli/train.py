@@ -22,7 +22,7 @@ def train(context: click.Context, /, recipe: Path, out: Path, study: Path | None
     import hashlib
 
     from bnrecal import tasks
-    from bnrecal.study import make_inputs
+    from bnrecal.study.inputs import make_inputs
     from bnrecal.train.loop import train as run
     from bnrecal.train.recipe import read_recipe
 

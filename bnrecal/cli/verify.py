@@ -41,9 +41,9 @@ def verify(
     """
     from dataclasses import replace
 
-    from bnrecal.store import Store
-    from bnrecal.trace import row_of_key
-    from bnrecal.verify import drawn, repeated
+    from bnrecal.store.provenance import row_of_key
+    from bnrecal.store.store import Store
+    from bnrecal.sweep.verify import drawn, repeated
 
     rows = Store(out).latest()
     if not any(row["status"] == "done" for row in rows):

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from bnrecal.data.draws import Int64s
 from bnrecal.data.image_source import DIGEST_BYTES, NO_STAMP, ImageSource, content_digest
 from bnrecal.data.preprocessing import Pixels, Preprocessing
-from bnrecal.data.scene_store import cache_folder
 from bnrecal.errors import BnrecalError
+from bnrecal.host.files import cache_folder
 
 VERSION = 1  # of the files' layout and of decoding; raise when either changes
 CHUNK = 256  # images decoded between two records on disk

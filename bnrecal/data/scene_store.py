@@ -7,9 +7,7 @@ is rendered again.
 """
 
 import functools
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +16,13 @@ from numpy.typing import NDArray
 from bnrecal.data.draws import Int64s
 from bnrecal.data.scenes import MAX_OBJECTS, SCENE, VERSION, compose
 from bnrecal.data.sprites import sheets_digest
+from bnrecal.host.files import appearing_folder, cache_folder
 
 _BLOCK = 1024  # scenes rendered at a time
 _CACHED_FROM = 1024  # fewer scenes than this are rendered faster than a folder is worth
 _FILES = ("pixels", "boxes", "labels")
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int16], NDArray[np.int16]]
-
-
-def cache_folder() -> Path:
-    """BNRECAL_CACHE_DIR, or the platform's cache folder for this user."""
-    import platformdirs
-
-    chosen = os.environ.get("BNRECAL_CACHE_DIR")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("bnrecal")
 
 
 class SceneSet:
@@ -89,21 +80,14 @@ def _render(split: str, start: int, stop: int) -> Arrays:
 
 def _write(folder: Path, split: str, n: int) -> None:
     """Render into a folder beside the final one and rename it; a full or closed disk is no error."""
+    shutil.rmtree(folder, ignore_errors=True)  # one that is cut short or of another shape
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        with appearing_folder(folder) as work:
+            blocks = [_render(split, k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)]
+            for name, parts in zip(_FILES, zip(*blocks, strict=True), strict=True):
+                np.save(work / f"{name}.npy", np.concatenate(parts))
     except OSError:
-        return
-    try:
-        blocks = [_render(split, k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)]
-        for name, parts in zip(_FILES, zip(*blocks, strict=True), strict=True):
-            np.save(work / f"{name}.npy", np.concatenate(parts))
-        shutil.rmtree(folder, ignore_errors=True)
-        work.rename(folder)
-    except OSError:
-        pass  # another process may have won the race; its folder is as good
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        pass  # kept in memory then
 
 
 def _read(folder: Path, n: int) -> Arrays | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from bnrecal.study import Cell, Inputs, Pass
+from bnrecal.study.cells import Cell, Pass
+from bnrecal.study.inputs import Inputs
 
 OnImages = Callable[[Pass, int], None]  # told which pass just read how many calibration images
 
@@ -34,7 +35,7 @@ class Outcome:
     started_at: str  # UTC, ISO 8601
     figures: dict[str, float | None]  # update, eval and the times; empty if it failed
     error: str | None = None
-    failure: str | None = None  # the kind of error, see bnrecal/row.py
+    failure: str | None = None  # the kind of error, see bnrecal/store/rows.py
     evaluation_batch: int | None = None  # images in one evaluation forward
     environment: dict[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] | None = None  # of `eval`, image by image: see tasks/task.py

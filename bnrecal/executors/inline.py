@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from bnrecal.executors.executor import Job, OnImages, Outcome
-from bnrecal.study import Pass
+from bnrecal.study.cells import Pass
 
 
 class Inline:

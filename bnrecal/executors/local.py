@@ -18,7 +18,7 @@ from typing import Any, Self
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.worker import work
-from bnrecal.study import Cell, Pass
+from bnrecal.study.cells import Cell, Pass
 
 ATTEMPTS = 2  # processes a pass may take down before it is recorded as failed
 OVERTIME_S = 3.0  # a pass that does not end itself in time is ended from outside after so much more

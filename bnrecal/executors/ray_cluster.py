@@ -18,7 +18,7 @@ import bnrecal
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.shipping import Bundle, pack
-from bnrecal.study import Pass
+from bnrecal.study.cells import Pass
 
 RETRIES = 2  # after a node or a process was lost
 POLL_S = 1.0  # how often a lost driver connection or new nodes are looked for

@@ -6,7 +6,7 @@ from typing import Any
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, Outcome
 from bnrecal.executors.workplace import Workplace
-from bnrecal.study import Pass
+from bnrecal.study.cells import Pass
 
 # One workplace stays open in each of Ray's processes: the sweep is the same from task to task.
 _open: dict[str, Workplace] = {}

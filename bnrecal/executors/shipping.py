@@ -7,15 +7,13 @@ names are packed, and modules of the user's own that lie in the working folder.
 import hashlib
 import io
 import os
-import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnrecal.data.scene_store import cache_folder
 from bnrecal.errors import BnrecalError
-from bnrecal.study import Inputs
+from bnrecal.host.files import appearing_folder, cache_folder
+from bnrecal.study.inputs import Inputs
 
 PATHS = ("weights", "calibration", "evaluation", "images", "data", "order")  # settings that may name files
 MODULES = ("model", "transforms")  # settings that may be "module:name"
@@ -58,14 +56,11 @@ def unpack(bundle: Bundle, inputs: Inputs) -> Inputs:
     folder = cache_folder() / "shipped" / bundle.digest
     try:
         if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            work = Path(tempfile.mkdtemp(prefix=".shipped-", dir=folder.parent))
-            with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as archive:
+            with (
+                appearing_folder(folder) as work,
+                tarfile.open(fileobj=io.BytesIO(bundle.archive)) as archive,
+            ):
                 archive.extractall(work, filter="data")  # nothing outside the folder, no devices
-            try:
-                work.rename(folder)
-            except OSError:  # another process was faster; its folder is the same
-                shutil.rmtree(work, ignore_errors=True)
         os.chdir(folder)
     except (OSError, tarfile.TarError) as error:
         raise BnrecalError(f"{folder}: shipped files cannot be unpacked: {error}") from None

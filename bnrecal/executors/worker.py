@@ -8,7 +8,7 @@ from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, Outcome
-from bnrecal.study import Pass
+from bnrecal.study.cells import Pass
 
 # What a worker says: (kind, what). "began": a pass, with all that comes before it done;
 # "images": so many were read; "outcome": of a cell; "over": ready for the next; "refused": why nothing

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 from bnrecal import networks, tasks
-from bnrecal.device import choose_device
-from bnrecal.environment import describe_environment
 from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.executors.deadline import Deadline, TimedOut
 from bnrecal.executors.executor import Job, Outcome, utc_now
-from bnrecal.images import is_out_of_memory
-from bnrecal.measure import Measured, measure
-from bnrecal.study import Cell, Pass
+from bnrecal.host.device import choose_device
+from bnrecal.host.environment import describe_environment
+from bnrecal.measure.images import is_out_of_memory
+from bnrecal.measure.recalibrated import Measured, measure
+from bnrecal.study.cells import Cell, Pass
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
 

@@ -6,7 +6,7 @@ from typing import Any
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.embedded import PREPROCESSING, EmbeddedSupernet
 from bnrecal.networks.network import NetworkSource, Purpose
-from bnrecal.study import Inputs
+from bnrecal.study.inputs import Inputs
 
 MODELS = "supernet, torchvision:NAME, timm:NAME or module:factory"
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from bnrecal.device import now_s
 from bnrecal.errors import BnrecalError
+from bnrecal.host.device import now_s
 from bnrecal.recalibration.batches import Forward, call, exactly
 from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
 from bnrecal.recalibration.exact import check_rereadable, exact_statistics

@@ -4,7 +4,7 @@
 """
 
 from bnrecal.errors import unknown_choice
-from bnrecal.study import Inputs
+from bnrecal.study.inputs import Inputs
 from bnrecal.tasks.garments import Garments
 from bnrecal.tasks.opening import OPENERS, check_places, check_unshaped
 from bnrecal.tasks.task import Task

@@ -14,7 +14,7 @@ from bnrecal.data.preprocessing import Preprocessing, check_not_random, fault_of
 from bnrecal.data.torchvision_sets import SETS, read_torchvision_set
 from bnrecal.data.voc_boxes import read_voc
 from bnrecal.errors import BnrecalError
-from bnrecal.study import Inputs
+from bnrecal.study.inputs import Inputs
 from bnrecal.tasks.classification import Classification
 from bnrecal.tasks.detection import Detection
 from bnrecal.tasks.image_task import Normalisation

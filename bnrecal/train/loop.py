@@ -16,6 +16,7 @@ from torch import nn
 
 from bnrecal.data.draws import draws, permutation, stream_key
 from bnrecal.errors import BnrecalError
+from bnrecal.host.files import write_whole
 from bnrecal.networks.operations import OPERATIONS
 from bnrecal.networks.supernet import N_BLOCKS, N_DISTANCES, Supernet
 from bnrecal.tasks.task import Task
@@ -49,9 +50,7 @@ def train(recipe: Recipe, task: Task, out: Path, on_epoch: Callable[[Epoch], Non
             on_epoch(epoch)
     state = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
     path = out / "weights.safetensors"
-    work = path.with_suffix(".part")
-    work.write_bytes(save(state))
-    work.replace(path)
+    write_whole(path, save(state))
     return path
 
 

@@ -19,12 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bnrecal.row import line_of  # noqa: E402
+from tests.test_store import row  # noqa: E402
+
+from bnrecal.store.rows import line_of  # noqa: E402
 from tests.executors.processes import figures, finish, start  # noqa: E402
 from tests.faults import kill_and_resume  # noqa: E402
 from tests.fuzz_targets import TARGETS, prepare  # noqa: E402
 from tests.fuzzing import fuzz, watching  # noqa: E402
-from tests.test_store import row  # noqa: E402
 
 N_ROWS = 100_000
 RESUME_S, REPORT_S = 2.0, 5.0

@@ -20,7 +20,7 @@ from plain_study import Clock, run_cell
 from torch import Tensor, nn
 
 from bnrecal import networks, tasks
-from bnrecal.study import make_study
+from bnrecal.study.study import make_study
 from bnrecal.tasks.garments import Garments
 
 STUDY = make_study({})

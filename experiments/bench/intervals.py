@@ -16,8 +16,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from bnrecal.metrics.resampling import draw, resampled
-from bnrecal.report.uncertainty import Uncertainty
-from bnrecal.store import Store
+from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.store.store import Store
 from tests.metrics.test_resampling import covered, two_detectors
 
 

@@ -24,7 +24,7 @@ from torchvision.ops import batched_nms
 from bnrecal import networks, tasks
 from bnrecal.metrics.coco import coco_figures
 from bnrecal.networks.head import N_CANDIDATES, NMS_IOU, boxes_and_logits
-from bnrecal.study import make_study
+from bnrecal.study.study import make_study
 from bnrecal.tasks.garments import Garments
 
 Boxes = list[dict[str, Any]]

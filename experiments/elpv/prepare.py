@@ -27,7 +27,7 @@ from torchvision import models
 
 import bnrecal
 from bnrecal.data.draws import permutation, stream_key
-from bnrecal.plan import complete_study
+from bnrecal.sweep.plan import complete_study
 from bnrecal.tasks import of
 from bnrecal.tasks.classification import Classification
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from bnrecal import networks, tasks
-from bnrecal.checkup import diagnose_one
+from bnrecal.doctor.checkup import diagnose_one
 from bnrecal.doctor.diagnose import CHECKS
 from bnrecal.networks import embedded
 from bnrecal.networks.network import Network
 from bnrecal.recalibration.recalibrate import recalibrate
-from bnrecal.study import Study
+from bnrecal.study.study import Study
 
 SMALL = ("--task", "tiny", "--arch", "arch2", "--samples", "130")
 STUDY = Study(task="tiny", arch=("arch2",), bs=(32,), samples=(130,))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bnrecal.store import Row, Store
+from bnrecal.store.store import Row, Store
 
 TINY = ("--task", "tiny", "--threads", "1")
 Figures = dict[str, tuple[float | None, float | None]]

@@ -13,7 +13,7 @@ from torch import nn
 
 from bnrecal.networks.embedded import EmbeddedSupernet
 from bnrecal.networks.network import Network
-from bnrecal.store import Row, Store
+from bnrecal.store.store import Row, Store
 
 CELLS = ("sweep", "--task", "tiny", "--arch", "arch1,arch2", "--bs", "8", "--samples", "32,64")
 Change = Callable[[nn.Module], None]

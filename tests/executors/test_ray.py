@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bnrecal.executors.shipping import pack, unpack
-from bnrecal.study import Inputs
+from bnrecal.study.inputs import Inputs
 from tests.executors.processes import TINY, apart, figures, finish, rows, start, until
 from tests.own_images import folder_options, write_class_folders
 

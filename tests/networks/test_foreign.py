@@ -9,7 +9,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.networks.torchvision_models import detector_forward, flat_detections
 from bnrecal.networks.weights_file import read_weights  # noqa: F401
 from bnrecal.recalibration.grouped import GroupedEvaluation
-from bnrecal.study import Inputs
+from bnrecal.study.inputs import Inputs
 
 
 class Purpose:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bnrecal.store import COLUMNS, SCHEMA_VERSION, Store
+from bnrecal.store.store import COLUMNS, SCHEMA_VERSION, Store
 
 
 def row(arch: str, bs: int, n: int, update: float, **fields: Any) -> dict[str, Any]:

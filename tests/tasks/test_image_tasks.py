@@ -11,8 +11,8 @@ from PIL import Image
 
 from bnrecal import tasks
 from bnrecal.errors import BnrecalError
-from bnrecal.store import Store
-from bnrecal.study import make_inputs
+from bnrecal.store.store import Store
+from bnrecal.study.inputs import make_inputs
 from bnrecal.tasks.detection import Detection
 from tests.own_images import folder_options, write_class_folders, write_coco
 

@@ -1,0 +1,1 @@
+"""The machine: files, devices, signals, and what a row says of them."""

@@ -1,0 +1,113 @@
+"""One network, one setting: recalibrated, with its metric before and after and each layer's change."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bnrecal import networks, tasks
+from bnrecal.errors import BnrecalError
+from bnrecal.measure.images import CalibrationBatches, evaluation_parts
+from bnrecal.networks.network import Network
+from bnrecal.networks.saved_weights import write_weights
+from bnrecal.recalibration.fold import folded
+from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
+from bnrecal.recalibration.shift import Shift, shifts, stored
+from bnrecal.study.cells import MOMENTUM, Cell
+from bnrecal.study.study import Study
+from bnrecal.sweep.plan import cells_of
+from bnrecal.tasks.task import Task
+
+FORMAT = "1"  # of the header's "bnrecal" entry
+
+
+@dataclass(frozen=True)
+class Single:
+    """What recalibrating one network gave; `network` now holds the new statistics."""
+
+    cell: Cell
+    network: Network
+    before: float  # the task's metric on its evaluation images
+    after: float
+    report: Recalibration
+    recal_s: float  # of the report's seconds those not spent on reading images
+    shifts: list[Shift]  # the largest first
+
+    def write(self, path: Path, inputs: Study, force: bool) -> None:
+        """The network's weights, and in the header how they were made (JSON under "bnrecal")."""
+        write_weights(self.network.module, path, {"bnrecal": self.origin(inputs)}, force)
+
+    def origin(self, inputs: Study) -> str:
+        """JSON that says how these weights came about; no date and no place in it, so it can be compared."""
+        from importlib.metadata import version
+
+        grid = {"arch", "bs", "samples", "estimator", "momentum", "seed"}
+        facts = {
+            "format": FORMAT,
+            "version": version("bnrecal"),
+            "inputs": inputs.model_dump(mode="json", exclude=grid),
+            "setting": asdict(self.cell),
+            "before": self.before,
+            "after": self.after,
+        }
+        return json.dumps(facts, sort_keys=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self.cell),
+            "before": self.before,
+            "after": self.after,
+            "recal_s": self.recal_s,
+            "n_passes": self.report.n_passes,
+            "layers": [shift.to_dict() for shift in self.shifts],
+            "left_alone": self.report.left_alone,
+        }
+
+
+def check_single(study: Study) -> None:
+    """Raise BnrecalError where the study asks for several of something."""
+    for option, values in (
+        *(("arch", study.arch), ("bs", study.bs), ("samples", study.samples)),
+        *(("estimator", study.estimator), ("momentum", study.momentum)),
+    ):
+        if len(values) > 1:
+            raise BnrecalError(f"--{option}: one at a time; choose one of {', '.join(map(str, values))}")
+
+
+def recalibrate_one(study: Study, device: torch.device, on_stage: Callable[[str], None]) -> Single:
+    """Evaluate, recalibrate and evaluate again the one network this study names."""
+    check_single(study)
+    (cell,) = cells_of(study)
+    task = tasks.of(study)
+    on_stage(f"building {cell.arch}")
+    source = networks.of(study, task)
+    for note in (task.note, source.note):
+        if note:
+            on_stage(f"note: {note}")
+    network = source.build(cell.arch)
+    network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    old = stored(network.module)
+    on_stage(f"evaluating {task.n_evaluation:,} images with the statistics it has")
+    before = _metric(task, network, device)
+    on_stage(f"{cell.estimator} over {cell.n_samples:,} images in batches of {cell.batch_size}")
+    ids = task.order(cell.seed)[: cell.n_samples]
+    batches = CalibrationBatches(task, device, ids, cell.batch_size)
+    report = recalibrate(
+        network.module,
+        batches,
+        estimator=cell.estimator,
+        momentum=cell.momentum or MOMENTUM,
+        forward=network.forward,
+        n_samples=cell.n_samples,
+    )
+    on_stage(f"evaluating {task.n_evaluation:,} images with the new ones")
+    after = _metric(task, network, device)
+    changed = shifts(network.module, old, report.statistics)
+    return Single(cell, network, before, after, report, report.seconds - batches.read_s, changed)
+
+
+def _metric(task: Task, network: Network, device: torch.device) -> float:
+    return task.score_evaluation(evaluation_parts(task, folded(network.module), network, device))

@@ -1,0 +1,1 @@
+"""What follows from rows: tables as data, laws, intervals, findings, advice."""

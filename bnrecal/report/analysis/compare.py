@@ -1,0 +1,196 @@
+"""Two sets of results, cell by cell: did eval fall?
+
+Cells are matched by what was asked for (task, architecture, rule, batch size, samples, seed), not by
+their keys, so that other weights, data or code can be compared. Where both evaluated the same images the
+interval of the difference is paired.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bnrecal.report.analysis.sections import rule
+from bnrecal.report.analysis.uncertainty import Interval, Uncertainty, percentile_interval
+from bnrecal.store.store import Row
+
+MATCHED = ("task", "metric", "arch", "estimator", "momentum", "batch_size", "n_samples", "seed")
+Place = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One cell in both sets. `verdict`: same, fell, rose, noise, regression or failed."""
+
+    task: str
+    arch: str
+    rule: str
+    batch_size: int
+    n_samples: int
+    seed: int | None
+    before: float
+    after: float | None  # None: done before, failed after
+    low: float | None  # interval of after - before
+    high: float | None
+    paired: bool
+    verdict: str
+
+    @property
+    def change(self) -> float | None:
+        return None if self.after is None else self.after - self.before
+
+
+@dataclass(frozen=True)
+class Comparison:
+    pairs: tuple[Pair, ...]
+    only_before: int
+    only_after: int
+    tolerance: float
+    notes: tuple[str, ...]
+
+    @property
+    def regressions(self) -> list[Pair]:
+        return [pair for pair in self.pairs if pair.verdict in ("regression", "failed")]
+
+
+def compare(
+    before: Sequence[Row], after: Sequence[Row], intervals: tuple[Uncertainty, Uncertainty], tolerance: float
+) -> Comparison:
+    """A regression is a fall of eval by more than `tolerance` whose interval, if there is one, excludes 0.
+
+    So is a cell that was done before and has failed since.
+    """
+    old = {_place(row): row for row in before if row["status"] == "done"}
+    new = {_place(row): row for row in after}
+    both = [place for place in old if place in new]
+    pairs = tuple(_pair(old[place], new[place], intervals, tolerance) for place in both)
+    notes = []
+    for name, what in (
+        ("weights_digest", "weights"),
+        ("data_digest", "data"),
+        ("order_digest", "orders of images"),
+    ):
+        n = sum(old[place][name] != new[place][name] for place in both)
+        if n:
+            notes.append(f"{what} differ in {n} cells")
+    return Comparison(pairs, len(old) - len(both), len(new) - len(both), tolerance, tuple(notes))
+
+
+def _place(row: Row) -> Place:
+    return tuple(row[name] for name in MATCHED)
+
+
+def _pair(old: Row, new: Row, intervals: tuple[Uncertainty, Uncertainty], tolerance: float) -> Pair:
+    interval, paired = (None, False) if new["status"] != "done" else _interval(old, new, intervals)
+    after = new["eval"] if new["status"] == "done" else None
+    low, high = interval or (None, None)
+    return Pair(
+        old["task"],
+        old["arch"],
+        rule(old["estimator"], old["momentum"]),
+        old["batch_size"],
+        old["n_samples"],
+        old["seed"],
+        old["eval"],
+        after,
+        low,
+        high,
+        paired,
+        _verdict(old["eval"], after, interval, tolerance),
+    )
+
+
+def _interval(old: Row, new: Row, intervals: tuple[Uncertainty, Uncertainty]) -> tuple[Interval | None, bool]:
+    """Of the change, and whether it is paired; unpaired, the resamples of one are put in another order."""
+    one, two = intervals[0].figures(old), intervals[1].figures(new)
+    if one is None or two is None:
+        return None, False
+    if old["data_digest"] == new["data_digest"]:
+        return percentile_interval(two - one), True
+    return percentile_interval(two[::-1] - one), False
+
+
+def _verdict(before: float, after: float | None, interval: Interval | None, tolerance: float) -> str:
+    if after is None:
+        return "failed"
+    change = after - before
+    if change == 0:
+        return "same"
+    if interval and interval[0] <= 0 <= interval[1]:
+        return "noise"
+    if change < -tolerance:
+        return "regression"
+    return "fell" if change < 0 else "rose"
+
+
+def verdict_of(comparison: Comparison) -> str:
+    """One sentence: what became of the cells."""
+    counts = {name: sum(p.verdict == name for p in comparison.pairs) for name in _WORDS}
+    said = ", ".join(f"{n} {_WORDS[name]}" for name, n in counts.items() if n)
+    apart = [
+        f"{n} cells only {where}"
+        for n, where in ((comparison.only_before, "in the first"), (comparison.only_after, "in the second"))
+        if n
+    ]
+    n, allowed = (
+        len(comparison.pairs),
+        f"regression: eval lower by more than {comparison.tolerance:g}, beyond noise",
+    )
+    return "; ".join([f"{n} cells in both: {said} ({allowed})", *apart, *comparison.notes]) + "."
+
+
+_WORDS = {
+    "same": "the same",
+    "noise": "differ within noise",
+    "fell": "fell within the tolerance",
+    "rose": "rose",
+    "regression": "regressed",
+    "failed": "failed since",
+}
+
+
+def as_json(comparison: Comparison) -> str:
+    facts = {
+        "tolerance": comparison.tolerance,
+        "n_regressions": len(comparison.regressions),
+        "only_before": comparison.only_before,
+        "only_after": comparison.only_after,
+        "notes": list(comparison.notes),
+        "cells": [{**asdict(pair), "change": pair.change} for pair in comparison.pairs],
+    }
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def as_table(comparison: Comparison) -> RenderableType:
+    """A line per cell, largest fall first, and the verdict."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("arch", "rule", "bs", "images", "before", "after", "change", "95 %", ""):
+        table.add_column(
+            heading, justify="left" if heading in ("arch", "rule", "") else "right", overflow="fold"
+        )
+    for pair in sorted(comparison.pairs, key=lambda p: -1.0 if p.change is None else p.change):
+        table.add_row(*_line(pair))
+    return Group(table, Text(verdict_of(comparison)))
+
+
+def _line(pair: Pair) -> list[str]:
+    how = pair.rule.replace(", momentum ", " ")
+    after = "failed" if pair.after is None else f"{pair.after:.4f}"
+    change = "" if pair.change is None else f"{pair.change:+.4f}"
+    interval = "" if pair.low is None or pair.high is None else f"{pair.low:+.4f} {pair.high:+.4f}"
+    word = "" if pair.verdict == "same" else pair.verdict
+    return [
+        pair.arch,
+        how,
+        str(pair.batch_size),
+        str(pair.n_samples),
+        f"{pair.before:.4f}",
+        after,
+        change,
+        interval,
+        word,
+    ]

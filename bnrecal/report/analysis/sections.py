@@ -1,0 +1,170 @@
+"""Rows arranged as the published study lays them out, as data that every format renders.
+
+A section is one experiment (same task, data, estimator, momentum), in one or several orders of the
+images; a block is one batch size of it; a column of the block one sample count.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import mean
+
+from bnrecal.store.store import Row
+
+METRIC_NAMES = {"map50": "mAP@0.5", "top1": "top-1"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One batch size: `rows[arch, n_samples]` is missing where the cell is not done."""
+
+    batch_size: int
+    samples: tuple[int, ...]
+    archs: tuple[str, ...]
+    rows: dict[tuple[str, int], Row]
+
+    def seconds(self, n_samples: int) -> float | None:
+        """Mean time of a cell with this sample count over the architectures; None if none is done."""
+        found = [row["total_s"] for (_, n), row in self.rows.items() if n == n_samples]
+        times = [seconds for seconds in found if seconds is not None]
+        return mean(times) if times else None
+
+    def n_updates(self, n_samples: int) -> int:
+        return -(-n_samples // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One experiment and its blocks, smallest batch size first.
+
+    `seeds` are those of its orders of images; a cell run in several orders stands as their mean.
+    """
+
+    task: str
+    data_digest: str | None
+    metric: str
+    estimator: str
+    momentum: float | None
+    seeds: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    n_done: int
+    n_failed: int
+
+    @property
+    def title(self) -> str:
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        cells = f"{self.n_done} cells{failed}"
+        return f"{self.task}: {self.metric_name} by {self.how}{_seeds(self.seeds)} ({cells})"
+
+    @property
+    def metric_name(self) -> str:
+        return METRIC_NAMES.get(self.metric, self.metric)
+
+    @property
+    def how(self) -> str:
+        return rule(self.estimator, self.momentum)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Every done cell, several orders of it as one."""
+        return [row for block in self.blocks for row in block.rows.values()]
+
+    @cached_property
+    def archs(self) -> tuple[str, ...]:
+        return tuple(sorted({row["arch"] for row in self.rows}))
+
+    def at(self, batch_size: int, n_samples: int) -> dict[str, Row]:
+        """The cells of one setting, by architecture."""
+        return self._by_setting.get((batch_size, n_samples), {})
+
+    @cached_property
+    def _by_setting(self) -> dict[tuple[int, int], dict[str, Row]]:
+        found: dict[tuple[int, int], dict[str, Row]] = defaultdict(dict)
+        for row in self.rows:
+            found[row["batch_size"], row["n_samples"]][row["arch"]] = row
+        return found
+
+    @property
+    def settings(self) -> list[tuple[int, int]]:
+        """(batch size, samples) of every column, as the tables show them."""
+        return [(block.batch_size, n) for block in self.blocks for n in block.samples]
+
+
+def rule(estimator: str, momentum: float | None) -> str:
+    return estimator if momentum is None else f"{estimator}, momentum {momentum:g}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if not seeds:
+        return ""
+    return f", seed {seeds[0]}" if len(seeds) == 1 else f", {len(seeds)} orders (seeds {_ranges(seeds)})"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    whole = len(seeds) == seeds[-1] - seeds[0] + 1
+    return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
+def sections_of(rows: Iterable[Row]) -> list[Section]:
+    """Sections in the order their first rows were written. Failed cells count and show nowhere else."""
+    apart = ("task", "data_digest", "metric", "estimator", "momentum")
+    together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        together[tuple(row[name] for name in apart)].append(row)
+    return [_section(group) for group in together.values()]
+
+
+def _section(rows: Sequence[Row]) -> Section:
+    first = rows[0]
+    done = _told_apart([row for row in rows if row["status"] == "done"])
+    by_cell: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
+    for row in done:
+        by_cell[row["batch_size"], row["arch"], row["n_samples"]].append(row)
+    blocks = []
+    archs = tuple(sorted({row["arch"] for row in done}))
+    for batch_size in sorted({row["batch_size"] for row in done}):
+        mine = {(arch, n): _mean(found) for (size, arch, n), found in by_cell.items() if size == batch_size}
+        samples = tuple(sorted({n for _, n in mine}))
+        blocks.append(Block(batch_size, samples, archs, mine))
+    return Section(
+        first["task"],
+        first["data_digest"],
+        first["metric"],
+        first["estimator"],
+        first["momentum"],
+        tuple(sorted({row["seed"] for row in done if row["seed"] is not None})),
+        tuple(blocks),
+        len(done),
+        len(rows) - len(done),
+    )
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Where one name stands for several sets of weights, the name gains their digest."""
+    weights: dict[str, set[str | None]] = defaultdict(set)
+    for row in rows:
+        weights[row["arch"]].add(row["weights_digest"])
+    return [
+        {**row, "arch": f"{row['arch']} ({str(row['weights_digest'])[:6]})"}
+        if len(weights[row["arch"]]) > 1
+        else row
+        for row in rows
+    ]
+
+
+def _mean(rows: list[Row]) -> Row:
+    """One row, or the mean over several orders with the rows themselves under `orders`."""
+    if len(rows) == 1:
+        return rows[0]
+    figures = {}
+    for name in ("update", "eval", "recal_s", "update_s", "eval_s", "total_s"):
+        values = [row[name] for row in rows if row[name] is not None]
+        figures[name] = mean(values) if len(values) == len(rows) else None
+    return {**rows[0], **figures, "seed": None, "orders": rows}
+
+
+def orders_of(row: Row) -> list[Row]:
+    """The rows a cell stands for: itself, or one for each order of the images."""
+    found: list[Row] = row.get("orders") or [row]
+    return found

@@ -1,0 +1,136 @@
+"""The report as data, before any format: tables, laws, findings, advice and where it all came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bnrecal.report.analysis.advice import TOLERANCE, Advice, advice_of
+from bnrecal.report.analysis.finding import Finding
+from bnrecal.report.analysis.findings import findings_of, laws_of
+from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
+from bnrecal.report.analysis.sections import Section, orders_of, sections_of
+from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.store.store import Row
+
+FEWEST_COMMON = 4  # settings shared with the published study before the two stand side by side
+PUBLISHED_SOURCE = (
+    "Published: 33 cells of the study this project reproduces (a detection supernet on 110,000 images; "
+    "Huawei Cloud community, see bnrecal/report/ORIGIN.md). Other networks and images than here: compare "
+    "how figures depend on the setting, not the figures."
+)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One experiment, with the published study beside it where both ran the same settings."""
+
+    section: Section
+    laws: tuple[Law, ...]
+    findings: tuple[Finding, ...]
+    published: Section | None
+    published_laws: tuple[Law, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows and what follows from them; each part is worked out when a format asks for it."""
+
+    rows: Sequence[Row]
+    uncertainty: Uncertainty
+    tolerance: float
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        return tuple(sections_of(self.rows))
+
+    @cached_property
+    def chapters(self) -> tuple[Chapter, ...]:
+        return tuple(_chapter(section, self.uncertainty) for section in self.sections)
+
+    @cached_property
+    def advice(self) -> tuple[Advice, ...]:
+        return tuple(advice_of(self.sections, self.uncertainty, self.tolerance))
+
+    @cached_property
+    def provenance(self) -> tuple[tuple[str, str], ...]:
+        """What the rows say about when, where and from what they came."""
+        return tuple(_provenance(self.rows))
+
+    @cached_property
+    def has_intervals(self) -> bool:
+        return any(self.uncertainty.interval(row) for c in self.chapters for row in c.section.rows)
+
+
+def make_report(rows: Sequence[Row], folder: Path | None = None, tolerance: float = TOLERANCE) -> Report:
+    """The report on these rows; `folder` holds their evidence, if any."""
+    return Report(rows, Uncertainty(folder, rows), tolerance)
+
+
+def _chapter(section: Section, uncertainty: Uncertainty) -> Chapter:
+    published = _comparable(section)
+    return Chapter(
+        section,
+        tuple(laws_of(section)),
+        tuple(findings_of(section, uncertainty)),
+        published,
+        tuple(laws_of(published)) if published else (),
+    )
+
+
+def _comparable(section: Section) -> Section | None:
+    """The published study, if this one ran enough of its settings by the same rule and metric."""
+    if section.task == PUBLISHED_TASK or (section.metric, section.estimator) != ("map50", "ema"):
+        return None
+    (published,) = sections_of(published_rows())
+    common = set(section.settings) & set(published.settings)
+    return published if len(common) >= FEWEST_COMMON else None
+
+
+def _provenance(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """What the rows say about when, where and from what they came; several values are all named."""
+    done = [one for row in rows if row["status"] == "done" for one in orders_of(row)]
+    facts: list[tuple[str, str]] = []
+
+    def fact(label: str, values: list[Any]) -> None:
+        named = sorted({str(value) for value in values if value not in (None, "")})
+        if named:
+            shown = ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
+            facts.append((label, shown))
+
+    environments = [row["environment"] or {} for row in done]
+    fact("task", [row["task"] for row in done])
+    fact("data digest", [row["data_digest"] for row in done])
+    weights = {(r["arch"], r["weights_digest"]) for r in done if r["weights_digest"]}
+    fact("weights digest", [f"{arch} {digest}" for arch, digest in weights])
+    started = sorted(row["started_at"] for row in done if row["started_at"])
+    if started:
+        facts.append(("measured (UTC)", f"{started[0][:16]} to {started[-1][:16]}".replace("T", " ")))
+    fact("device", [row["device"] for row in done])
+    for label, name in _ENVIRONMENT.items():
+        fact(label, [e.get(name) for e in environments])
+    dirty = [e for e in environments if e.get("git_dirty")]
+    fact("code", [_code(e) for e in environments])
+    if dirty:
+        facts.append(("note", f"{len(dirty)} of {len(done)} cells ran from a changed, uncommitted tree"))
+    return facts
+
+
+def _code(environment: dict[str, Any]) -> str:
+    commit = environment.get("git_commit")
+    return f"commit {commit[:12]}" if isinstance(commit, str) else ""
+
+
+_ENVIRONMENT = {
+    "processor": "cpu",
+    "GPU": "gpu",
+    "threads": "threads",
+    "platform": "platform",
+    "python": "python",
+    "bnrecal": "bnrecal",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "numpy": "numpy",
+}

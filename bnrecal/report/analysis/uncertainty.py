@@ -1,0 +1,117 @@
+"""Intervals by a paired bootstrap over evaluation images, from the evidence beside the rows.
+
+Every figure is computed again on the same 1,000 resamples of the evaluation images
+(metrics/resampling.py); the middle 95 % of these is its interval. The difference of two cells is taken
+resample by resample, so what makes the images easy or hard for both cancels. An interval covers the
+choice of evaluation images; the choice of calibration images is another matter (`--repeats`).
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from bnrecal.errors import BnrecalError
+from bnrecal.host.files import appearing, cache_folder
+from bnrecal.metrics.boxes import Float64s
+from bnrecal.metrics.resampling import N_RESAMPLES, SEED, draw, n_images, resampled
+from bnrecal.report.analysis.sections import orders_of
+from bnrecal.store import evidence
+from bnrecal.store.store import Row
+
+LEVEL = 0.95
+FEWEST_IMAGES = 20  # fewer say nothing about others
+
+Interval = tuple[float, float]
+
+
+def percentile_interval(figures: Float64s) -> Interval | None:
+    """The middle 95 %; None where a resample has no figure (an object class that vanished wholly)."""
+    if not np.isfinite(figures).all():
+        return None
+    low, high = np.percentile(figures, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+class Uncertainty:
+    """Intervals of the figures of one store; without a folder there are none."""
+
+    def __init__(self, folder: Path | None, rows: Iterable[Row] = ()) -> None:
+        self.folder = folder
+        self._figures: dict[str, Float64s | None] = {}
+        kept = evidence.keys(folder) if folder else frozenset()
+        keys = [row["key"] for row in rows if row["status"] == "done" and row["key"] in kept]
+        if not keys:
+            self.folder = None
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # numpy lets go of the lock
+            self._figures.update(zip(keys, threads.map(self._computed, keys), strict=True))
+
+    def figures(self, row: Row) -> Float64s | None:
+        """Eval under each resample, the mean over orders where there are several; shape (resamples,)."""
+        found = []
+        for one in orders_of(row):
+            if one["key"] not in self._figures:
+                self._figures[one["key"]] = self._computed(one["key"])
+            figures = self._figures[one["key"]]
+            if figures is None:
+                return None
+            found.append(figures)
+        total: Float64s = np.mean(found, 0)
+        return total
+
+    def interval(self, row: Row) -> Interval | None:
+        """Of eval."""
+        figures = self.figures(row)
+        return None if figures is None else percentile_interval(figures)
+
+    def difference(self, row: Row, other: Row) -> Interval | None:
+        """Of eval of `row` minus eval of `other`; None unless both were evaluated on the same images."""
+        if row["data_digest"] != other["data_digest"]:
+            return None
+        one, two = self.figures(row), self.figures(other)
+        return None if one is None or two is None else percentile_interval(one - two)
+
+    def half_width(self, row: Row) -> float | None:
+        """Half the length of the interval of eval."""
+        interval = self.interval(row)
+        return None if interval is None else (interval[1] - interval[0]) / 2
+
+    def _computed(self, key: str) -> Float64s | None:
+        if self.folder is None:
+            return None
+        path = evidence.path_of(self.folder, key)
+        arrays = evidence.load(self.folder, key)
+        if arrays is None or path is None:
+            return None
+        try:
+            if n_images(arrays) < FEWEST_IMAGES:
+                return None
+            return _remembered(path, arrays)
+        except (BnrecalError, ValueError, IndexError, TypeError) as error:
+            raise BnrecalError(
+                f"{path}: damaged: {error}; remove it, its cell then has no interval"
+            ) from None
+
+
+def _remembered(path: Path, arrays: evidence.Arrays) -> Float64s:
+    """The figures of this evidence, kept in the user's cache under its content; computed if not there."""
+    content = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    kept = cache_folder() / "resampled" / f"{content}-{SEED}-{N_RESAMPLES}.npy"
+    try:
+        with kept.open("rb") as file:
+            figures: Float64s = np.load(file, allow_pickle=False)
+        if figures.shape == (N_RESAMPLES,):
+            return figures
+    except (OSError, ValueError, EOFError):
+        pass
+    figures = resampled(arrays, draw(n_images(arrays)))
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with appearing(kept, durable=False) as work, work.open("wb") as file:
+            np.save(file, figures, allow_pickle=False)
+    except OSError:
+        pass  # a cache that cannot be written is no cache
+    return figures

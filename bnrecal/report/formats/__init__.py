@@ -1,0 +1,1 @@
+"""How it is shown: terminal, Markdown, LaTeX, the page, figures, files for machines."""

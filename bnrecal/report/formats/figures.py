@@ -1,0 +1,154 @@
+"""Which figures a report has, and what each shows; drawing.py draws them, matplotlib is imported there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from bnrecal.report.analysis.durations import spoken
+from bnrecal.report.analysis.findings import time_model_of, time_name
+from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.ranking import FEWEST_ARCHS
+from bnrecal.report.analysis.sections import Section, rule
+from bnrecal.report.analysis.summary import Chapter, Report
+from bnrecal.report.formats import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_ARCHS = 6  # panels of the figure by samples
+MOST_LINES = 8  # lines in one panel that can still be told apart
+MOST_RANKED = 24  # settings side by side
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes; `alt` says in words what it shows."""
+
+    title: str
+    alt: str
+    draw: Callable[["Axes"], None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Panels that belong together: one SVG and one PNG file of this name."""
+
+    name: str
+    topic: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+def pictures_of(report: Report) -> list[Picture]:
+    """Every figure the rows support, in the order of the findings."""
+    found: list[Picture] = []
+    for number, chapter in enumerate(report.chapters, 1):
+        suffix = f"-{number}" if len(report.chapters) > 1 else ""
+        found += _of_chapter(chapter, report, suffix)
+    return found
+
+
+def _of_chapter(chapter: Chapter, report: Report, suffix: str) -> list[Picture]:
+    section = chapter.section
+    holding = [law for law in chapter.laws if law.holds()]
+    found = []
+    if holding:
+        found += [_law(chapter, suffix), _collapse(chapter, suffix)]
+    if len({n for _, n in section.settings}) > 1:
+        found.append(_by_samples(section, report, suffix))
+    if len(section.archs) >= FEWEST_ARCHS and 2 <= len(section.settings) <= MOST_RANKED:
+        found.append(_ranking(section, report, suffix))
+    if time_name(section) and len(section.settings) > 1:
+        found.append(_time(section, suffix))
+    return found
+
+
+def _law(chapter: Chapter, suffix: str) -> Picture:
+    sides: list[tuple[str, Section, Sequence[Law]]] = []
+    if chapter.published:
+        sides.append(("published", chapter.published, chapter.published_laws))
+    sides.append(
+        ("measured here" if chapter.published else chapter.section.how, chapter.section, chapter.laws)
+    )
+    panels = []
+    for title, section, laws in sides:
+        fits = "; ".join(
+            f"{law.arch}: A {law.level:.3f}, k0 {law.warmup:.1f}, R2 {law.r2:.3f}" for law in laws
+        )
+        evals = [row["eval"] for row in section.rows]
+        alt = (
+            f"Update and eval {section.metric_name} against the number of updates, {title}. Update rises "
+            f"along A (1 - k0 / N) towards A ({fits}); eval lies between {min(evals):.3f} "
+            f"and {max(evals):.3f}."
+        )
+        panels.append(Panel(title, alt, drawing.law(section, laws)))
+    caption = (
+        "Update (filled) and eval (open) against the number of updates N, with the fitted law "
+        "update = A (1 - k0 / N)."
+    )
+    return Picture(f"law{suffix}", "law", caption, tuple(panels))
+
+
+def _collapse(chapter: Chapter, suffix: str) -> Picture:
+    sets = [("here", chapter.section, chapter.laws)]
+    if chapter.published:
+        sets.append(("published", chapter.published, chapter.published_laws))
+    n = sum(len(laws) for _, _, laws in sets)
+    alt = (
+        f"Update divided by A against N divided by k0 for {n} architectures"
+        f"{' of both studies' if chapter.published else ''}, with the curve 1 - 1 / x; eval divided by A "
+        "beside 1."
+    )
+    caption = (
+        "All cells on one curve: update / A against N / k0 is 1 - k0 / N whatever architecture, batch size "
+        "or study (filled); eval / A is drawn open."
+    )
+    return Picture(f"collapse{suffix}", "law", caption, (Panel("on one curve", alt, drawing.collapse(sets)),))
+
+
+def _by_samples(section: Section, report: Report, suffix: str) -> Picture:
+    archs = section.archs[:MOST_ARCHS]
+    sizes = tuple(block.batch_size for block in section.blocks)[:MOST_LINES]
+    panels = []
+    for arch in archs:
+        evals = [row["eval"] for row in section.rows if row["arch"] == arch]
+        alt = (
+            f"Eval {section.metric_name} of {arch} against calibration images by {section.how}, a line for "
+            f"each batch size ({', '.join(map(str, sizes))}); from {min(evals):.4f} to {max(evals):.4f}."
+        )
+        panels.append(Panel(arch, alt, drawing.by_samples(section, arch, sizes, report.uncertainty)))
+    left = len(section.archs) - len(archs)
+    more = f" The first {len(archs)} of {len(section.archs)} architectures." if left else ""
+    bars = " Bars: 95 % intervals over evaluation images." if report.has_intervals else ""
+    caption = (
+        f"Eval against calibration images by {rule(section.estimator, section.momentum)}, a line for each "
+        f"batch size.{bars}{more}"
+    )
+    return Picture(f"eval-by-samples{suffix}", "eval", caption, tuple(panels))
+
+
+def _ranking(section: Section, report: Report, suffix: str) -> Picture:
+    alt = (
+        f"Eval {section.metric_name} of {len(section.archs)} architectures at {len(section.settings)} "
+        "settings, ordered by the number of updates; lines that do not cross keep their order."
+    )
+    bars = " Bars: 95 % intervals." if report.has_intervals else ""
+    caption = f"The order of architectures by eval at every setting, by number of updates.{bars}"
+    panel = Panel("order of architectures", alt, drawing.ranking(section, report.uncertainty))
+    return Picture(f"ranking{suffix}", "ranking", caption, (panel,))
+
+
+def _time(section: Section, suffix: str) -> Picture:
+    name, model = time_name(section), time_model_of(section)
+    assert name is not None
+    seconds = [median(r[name] for r in section.at(*s).values()) for s in section.settings]
+    what = "of the update pass" if name == "recal_s" else "of a cell"
+    alt = (
+        f"Seconds {what} against calibration images, a line for each batch size; from {spoken(min(seconds))} "
+        f"to {spoken(max(seconds))}."
+    )
+    fitted = " Lines: fixed part + part per image + part per batch." if model and model.holds() else ""
+    caption = f"Time {what}, median over architectures.{fitted}"
+    panel = Panel("time", alt, drawing.time(section, name, model if fitted else None))
+    return Picture(f"time{suffix}", "time", caption, (panel,))

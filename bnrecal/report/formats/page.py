@@ -1,0 +1,163 @@
+"""The report as one HTML page that needs nothing else: no network, no script, no font file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from bnrecal.report.analysis.finding import Finding, start_left, window
+from bnrecal.report.analysis.sections import Block, Section
+from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
+from bnrecal.report.formats.canvas import inline_svg
+from bnrecal.report.formats.figures import Picture, pictures_of
+from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
+from bnrecal.store.store import Row
+
+MOST_CELLS = 1500  # lines of the table of all cells; more are left to CSV
+# Topics of findings in the order of the page, each with its heading.
+TOPICS = {
+    "law": "The law behind the update column",
+    "start": "What the average still holds",
+    "eval": "What eval depends on",
+    "noise": "Beyond noise",
+    "ranking": "The order of the architectures",
+    "orders": "Other orders of the images",
+    "time": "What it costs",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One topic of a chapter: sentences and figures under a heading of their own."""
+
+    topic: str
+    heading: str
+    findings: list[Finding]
+    pictures: list["Drawn"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture with its panels as SVG; titles and descriptions are text of the page."""
+
+    caption: str
+    panels: list[tuple[str, str, str, str]]  # id, title, description, svg
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Up to three sample counts of one batch size, so that the table fits a telephone."""
+
+    block: Block
+    samples: tuple[int, ...]
+
+
+def to_html(report: Report) -> str:
+    """The page; everything that comes from data is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("bnrecal.report.formats", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": figure, "grouped": "{:,}".format, "svg": Markup, "joined": _joined}
+    pictures = pictures_of(report)
+    chapters = [
+        {
+            "chapter": chapter,
+            "id": f"chapter-{number}",
+            "parts": _parts(chapter, _belonging(pictures, report, number), f"p{number}"),
+            "slices": _slices(chapter.section),
+            "published": _slices(chapter.published) if chapter.published else [],
+        }
+        for number, chapter in enumerate(report.chapters, 1)
+    ]
+    return environment.get_template("page.html.j2").render(
+        report=report,
+        chapters=chapters,
+        title=_title(report),
+        cells=[_cell(c, row, report) for c in report.chapters for row in c.section.rows][:MOST_CELLS],
+        n_cells=sum(len(c.section.rows) for c in report.chapters),
+        half_width=report.uncertainty.half_width,
+        source=PUBLISHED_SOURCE,
+        version=version("bnrecal"),
+        style=Markup(_style()),
+    )
+
+
+def _title(report: Report) -> str:
+    tasks = list(dict.fromkeys(chapter.section.task for chapter in report.chapters))
+    return ", ".join(tasks[:3]) + (" and others" if len(tasks) > 3 else "")
+
+
+def _joined(text: str) -> str:
+    """The same words, with what belongs on one line held together."""
+    for apart in (" %", "A (1 - k0 / N)", " ± "):
+        text = text.replace(apart, apart.replace(" ", "\u00a0"))
+    return text
+
+
+def _style() -> str:
+    from importlib.resources import files
+
+    return (files("bnrecal.report.formats") / "templates" / "page.css").read_text("utf-8")
+
+
+def _belonging(pictures: Sequence[Picture], report: Report, number: int) -> list[Picture]:
+    """Those of the chapter with this number: their names end in it where there are several chapters."""
+    if len(report.chapters) == 1:
+        return list(pictures)
+    return [picture for picture in pictures if picture.name.rpartition("-")[2] == str(number)]
+
+
+def _parts(chapter: Chapter, pictures: Sequence[Picture], prefix: str) -> list[Part]:
+    parts = []
+    for topic, heading in TOPICS.items():
+        said = [finding for finding in chapter.findings if finding.topic == topic]
+        if topic == "law" and chapter.published_laws:  # the fits stand in a table of both
+            said = [Finding(f.topic, f.text) for f in said]
+        drawn = [_drawn(picture, prefix) for picture in pictures if picture.topic == topic]
+        if said or drawn:
+            parts.append(Part(topic, heading, said, drawn))
+    return parts
+
+
+def _drawn(picture: Picture, prefix: str) -> Drawn:
+    panels = []
+    for k, panel in enumerate(picture.panels):
+        name = f"{prefix}-{picture.name}-{k}"
+        title = panel.title if len(picture.panels) > 1 else ""
+        panels.append((name, title, panel.alt, inline_svg(panel, name)))
+    return Drawn(picture.caption, panels)
+
+
+def _slices(section: Section | None) -> list[Slice]:
+    return [
+        Slice(block, block.samples[start : start + COUNTS_ABREAST])
+        for block in (section.blocks if section else ())
+        for start in range(0, len(block.samples), COUNTS_ABREAST)
+    ]
+
+
+def _cell(chapter: Chapter, row: Row, report: Report) -> dict[str, str]:
+    """One line of the table of all cells."""
+    momentum, section = row["momentum"], chapter.section
+    interval = report.uncertainty.interval(row)
+    ema = section.estimator == "ema" and momentum is not None
+    return {
+        "arch": row["arch"],
+        "rule": section.how,
+        "bs": f"{row['batch_size']:,}",
+        "images": f"{row['n_samples']:,}",
+        "N": f"{row['n_updates']:,}",
+        "update": figure(row["update"]),
+        "eval": figure(row["eval"]),
+        "interval": "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+        "start": f"{100 * start_left(momentum, row['n_updates']):.2f} %" if ema else "-",
+        "window": f"{window(momentum) * row['batch_size']:,.0f}" if ema else "all",
+        "seconds": "-" if row["recal_s"] is None else f"{row['recal_s']:.2f}",
+        "total": "-" if row["total_s"] is None else f"{row['total_s']:.2f}",
+    }

@@ -1,0 +1,68 @@
+"""Follow a store that another process fills: the table grows on a terminal, elsewhere a line per row."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from bnrecal.report.analysis.durations import spoken
+from bnrecal.report.formats.grid import grid_table
+from bnrecal.report.formats.terminal import figure
+from bnrecal.store.store import Row, Store
+
+EVERY_S = 1.0
+
+
+def watch(store: Store, console: Console, rounds: int | None = None, every_s: float = EVERY_S) -> None:
+    """Show the rows as they come, until interrupted (or for so many rounds)."""
+    if not console.is_terminal:
+        _lines(store, console, rounds, every_s)
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        for _ in _rounds(rounds, every_s):
+            live.update(picture(store.latest(), console.height), refresh=True)
+
+
+def picture(rows: Sequence[Row], height: int) -> RenderableType:
+    """The table of what is there, and one line that sums it up."""
+    if not rows:
+        return Text("no rows yet")
+    return Group(grid_table(rows, most_lines=max(5, height - 6)), Text(summary(rows)))
+
+
+def summary(rows: Sequence[Row]) -> str:
+    done = [row for row in rows if row["status"] == "done"]
+    failed = f", {len(rows) - len(done)} failed" if len(done) < len(rows) else ""
+    seconds = sum(row["total_s"] or 0.0 for row in done)
+    images = sum(row["n_samples"] for row in done)
+    speed = f"; {images / seconds:,.0f} calibration images/s over all they cost" if seconds else ""
+    return f"{len(done)} cells done{failed}, {spoken(seconds)} of work{speed}"
+
+
+def _lines(store: Store, console: Console, rounds: int | None, every_s: float) -> None:
+    seen = 0
+    for _ in _rounds(rounds, every_s):
+        rows = store.rows()
+        for row in rows[seen:]:
+            console.print(line(row), markup=False, highlight=False, soft_wrap=True)
+        seen = max(seen, len(rows))
+
+
+def line(row: Row) -> str:
+    """One row in one line."""
+    head = f"{row['arch']} {row['estimator']} bs {row['batch_size']} n {row['n_samples']}"
+    if row["status"] == "failed":
+        return f"{head}: failed: {row['error']}"
+    update = "" if row["update"] is None else f"update {figure(row['update'])} "
+    return f"{head}: {update}eval {figure(row['eval'])}"
+
+
+def _rounds(rounds: int | None, every_s: float) -> Iterator[int]:
+    n = 0
+    while rounds is None or n < rounds:
+        if n:
+            time.sleep(every_s)
+        yield n
+        n += 1

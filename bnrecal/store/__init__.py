@@ -1,0 +1,1 @@
+"""What came out, on disk: rows, evidence, claims, and the way back from a row to its cell."""

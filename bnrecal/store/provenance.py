@@ -1,0 +1,80 @@
+"""Rows traced back: found by the first digits of their key, and the study that gives a row's cell again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bnrecal.errors import BnrecalError
+from bnrecal.store.rows import Row
+from bnrecal.study.inputs import Inputs
+from bnrecal.study.study import Study, make_study
+
+
+def row_of_key(rows: Sequence[Row], prefix: str) -> Row:
+    """The row whose key starts with `prefix`; raises BnrecalError for none and for several."""
+    found = [row for row in rows if row["key"] == prefix] or [
+        row for row in rows if row["key"].startswith(prefix)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise BnrecalError(f"KEY: no row of key {prefix!r}; `bnrecal report --format csv` lists the keys")
+    keys = ", ".join(row["key"] for row in found[:4]) + (", ..." if len(found) > 4 else "")
+    raise BnrecalError(f"KEY: {prefix!r} begins {len(found)} keys: {keys}; give more digits")
+
+
+def grid_of(row: Row) -> dict[str, Any]:
+    """The settings of a study whose grid is this row's cell alone, without its inputs."""
+    settings: dict[str, Any] = {
+        "arch": [row["arch"]],
+        "bs": [row["batch_size"]],
+        "samples": [row["n_samples"]],
+        "estimator": [row["estimator"]],
+    }
+    if row["momentum"] is not None:
+        settings["momentum"] = [row["momentum"]]
+    if row["seed"] is not None:
+        settings["seed"] = row["seed"]
+    return settings
+
+
+def inputs_of(row: Row) -> Mapping[str, Any]:
+    """What opens the row's images and network; rows that do not say have only a task."""
+    return row.get("inputs") or {"task": row["task"]}
+
+
+def study_of(row: Row) -> Study:
+    """The study of this row's cell alone; raises BnrecalError where the row cannot be one's."""
+    settings = {**inputs_of(row), **grid_of(row)}
+    return make_study(settings, {name: f"row {row['key']}: {name}" for name in settings})
+
+
+def command_of(row: Row, folder: Path) -> list[str]:
+    """The words of the command that does this cell again, into a folder of its own."""
+    words = ["bnrecal", "sweep"]
+    kept = folder / str(row.get("study"))
+    if kept.parent == folder and kept.is_file():  # a row may name any path; only a file beside it is meant
+        words += ["--study", str(kept)]
+    else:
+        for name in Inputs.model_fields:
+            value = inputs_of(row).get(name)
+            if value is True:
+                words.append(_flag(name))
+            elif name == "image_size" and isinstance(value, list):
+                words += [_flag(name), "x".join(map(str, value))]
+            elif value is not None and value is not False:
+                words += [_flag(name), _text(value)]
+    for name, value in grid_of(row).items():
+        words += [_flag(name), _text(value)]
+    threads = row["environment"].get("threads")
+    if isinstance(threads, int):
+        words += ["--threads", str(threads)]
+    return [*words, "--out", f"again-{row['key'][:8]}"]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,1 @@
+"""From a study to rows: planned, handed out, watched, repeated."""

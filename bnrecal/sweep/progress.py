@@ -1,0 +1,122 @@
+"""What a sweep shows while it works: on a terminal the table filling in, elsewhere a line per cell.
+
+Everything goes to stderr; stdout is kept for answers.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from bnrecal.report.formats.grid import Place, grid_table, place_of
+from bnrecal.store.store import Row
+from bnrecal.study.cells import Cell, Pass
+
+FINAL_LINES = 40  # of the table that stays when a sweep ends
+
+
+class _ImagesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} images/s", style="progress.data.speed")
+
+
+@contextmanager
+def decoding(console: Console) -> Iterator[Callable[[int], None]]:
+    """On a terminal a line that counts while images are decoded; give it how many were just done."""
+    columns = (TextColumn("decoding images"), TextColumn("{task.completed:,.0f}"), _ImagesPerSecond())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None, visible=False)  # nothing is shown if nothing is missing
+        yield lambda n: progress.update(task, advance=n, visible=True)
+
+
+class SweepProgress:
+    """Counts images (calibration and evaluation) towards `n_images`, and cells towards `n_cells`.
+
+    With `cells`, those to do, a terminal shows their table as it fills in.
+    """
+
+    def __init__(self, console: Console, n_images: int, n_cells: int, cells: Sequence[Cell] = ()) -> None:
+        self.console, self.n_images, self.n_cells = console, n_images, n_cells
+        self.n_done = 0
+        self.images_done = 0
+        self.started = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _ImagesPerSecond(),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=20,
+        )
+        self.task = self.bar.add_task("starting", total=n_images)
+        self.planned = [place_of(vars(cell)) for cell in cells]
+        # what a line has to say besides architecture, batch size and samples to name one cell
+        names = ("estimator", "momentum", "seed")
+        self.varied = [name for name in names if len({getattr(cell, name) for cell in cells} - {None}) > 1]
+        self.rows: list[Row] = []
+        self.running: frozenset[Place] = frozenset()
+        self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+            self.console.print(self._table(FINAL_LINES))
+
+    def images(self, todo: Pass, n: int) -> None:
+        """`n` more calibration images of this pass are done."""
+        self.images_done += n
+        self.running = frozenset(place_of(vars(cell)) for cell in todo.cells)
+        what = f"{todo.first.arch} bs {todo.first.batch_size}"
+        self.bar.update(self.task, advance=n, description=what)
+
+    def cell(self, row: Row, n_evaluated: int) -> None:
+        """A cell is on disk; `n_evaluated` images were evaluated for it."""
+        self.n_done += 1
+        self.images_done += n_evaluated
+        self.bar.update(self.task, advance=n_evaluated)
+        head = f"[{self.n_done}/{self.n_cells}] {row['arch']} bs {row['batch_size']} n {row['n_samples']}"
+        head += "".join(
+            f" {row[name]}" if name == "estimator" else f" {name} {row[name]}" for name in self.varied
+        )
+        if row["status"] == "failed":
+            tail = f"failed: {row['error']}"
+        else:
+            update = "" if row["update"] is None else f"update {row['update']:.4f} "
+            tail = f"{update}eval {row['eval']:.4f} recal {row['recal_s']:.2f} s"
+        self.rows.append(row)
+        if not self.console.is_terminal:
+            tail += f", {self._left()}"
+        if not (self.console.is_terminal and self.planned) or row["status"] == "failed":
+            self.console.print(f"{head}: {tail}", markup=False, highlight=False, soft_wrap=True)
+
+    def _picture(self) -> RenderableType:
+        """The table as far as the terminal is high, and the line below it."""
+        if not self.planned:
+            return self.bar
+        return Group(self._table(max(3, self.console.height - 7)), self.bar)
+
+    def _table(self, most_lines: int) -> RenderableType:
+        return grid_table(self.rows, self.planned, self.running, most_lines)
+
+    def _left(self) -> str:
+        """Time left at the speed so far."""
+        passed = time.monotonic() - self.started
+        seconds = passed / max(1, self.images_done) * (self.n_images - self.images_done)
+        return f"{seconds:.0f} s left"
