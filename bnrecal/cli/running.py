@@ -10,6 +10,7 @@ from bnrecal.cli.options import Command, device_option
 
 if TYPE_CHECKING:
     from bnrecal.executors.executor import Executor
+    from bnrecal.plan.opened import Opened
     from bnrecal.study.inputs import Inputs
 
 RUNNING: tuple[Callable[[Any], Any], ...] = (
@@ -52,8 +53,11 @@ class Running:
         """The executor asked for, or the one -j asks for."""
         return self.executor or ("local" if self.jobs and self.jobs > 1 else "inline")
 
-    def open(self, inputs: "Inputs") -> "Executor":
-        """The executor, to be entered. Raises BnrecalError for what cannot be: no such GPU, no Ray."""
+    def open(self, inputs: "Inputs", opened: "Opened | None" = None) -> "Executor":
+        """The executor, to be entered; in this process it takes what is `opened` already.
+
+        Raises BnrecalError for what cannot be: no such GPU, no Ray.
+        """
         from bnrecal import executors
         from bnrecal.executors.executor import Job
         from bnrecal.host.device import check_device_name, choose_device
@@ -62,7 +66,7 @@ class Running:
         if self.device.startswith("cuda") and self.name != "ray":
             choose_device(self.device)  # refuse before anything is written
         job = Job(inputs, self.device, self.threads, self.timeout)
-        return executors.of(self.name, job, self.jobs, self.address)
+        return executors.of(self.name, job, self.jobs, self.address, opened)
 
 
 def running_options(command: Command) -> Command:

@@ -50,19 +50,19 @@ def sweep(
 
     Finished cells stay in OUT/rows.jsonl; the same command again does only what is missing.
     """
+    from bnrecal.plan.opened import open_study
     from bnrecal.store.store import Store
     from bnrecal.study.selection import Choice, conditions
     from bnrecal.sweep import sweep as room
-    from bnrecal.sweep.plan import complete_study
 
     choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, limit)
-    chosen = complete_study(*gathered(context, study, options))
+    opened = open_study(*gathered(context, study, options))
     store = Store(out)
-    executor = running.open(chosen)
-    plan = room.plan(chosen, store, choice)
+    executor = running.open(opened.study, opened)
+    plan = room.plan(opened, store, choice)
     if not any(choice.covers(cell) for cell in plan.cells):
         raise BnrecalError(f"--only, --exclude: they leave none of the study's {len(plan.cells)} cells")
-    for note in plan.notes:
+    for note in opened.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:
         _show_plan(plan, store)
@@ -70,9 +70,9 @@ def sweep(
     if not plan.passes:
         return _summary(plan, store, choice, Counter())
     store.prepare()
-    resolved = store.keep_study(chosen)
+    resolved = store.keep_study(opened.study)
     if force and store.set_aside({cell.key for cell in plan.todo}):
-        plan = room.plan(chosen, store, replace(choice, force=False))
+        plan = room.plan(opened, store, replace(choice, force=False))
     kept = f", {plan.n_kept} kept from before" if plan.n_kept else ""
     click.echo(f"{len(plan.todo)} cells in {len(plan.passes)} passes{kept}; study: {resolved}", err=True)
     if running.name != "ray":  # nodes decode for themselves

@@ -43,6 +43,7 @@ def verify(
 
     from bnrecal.store.provenance import row_of_key
     from bnrecal.store.store import Store
+    from bnrecal.study.axes import label
     from bnrecal.sweep.verify import drawn, repeated
 
     rows = Store(out).latest()
@@ -66,7 +67,7 @@ def verify(
             )
         else:
             said = "equal"
-        what = f"{row['key'][:8]}  {row['arch']} bs {row['batch_size']} n {row['n_samples']}"
+        what = f"{row['key'][:8]}  {label(row)}"
         click.echo(f"{what}: {' '.join(said.split())}")
     if n_different or n_lost:
         equal = len(chosen) - n_different - n_lost

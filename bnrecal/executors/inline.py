@@ -5,14 +5,15 @@ from types import TracebackType
 from typing import Self
 
 from bnrecal.executors.executor import Job, OnImages, Outcome
+from bnrecal.plan.opened import Opened
 from bnrecal.study.cells import Pass
 
 
 class Inline:
     """The executor named `inline`."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, opened: Opened | None = None) -> None:
+        self.job, self.opened = job, opened
 
     def __enter__(self) -> Self:
         return self
@@ -25,6 +26,6 @@ class Inline:
     def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
         from bnrecal.executors.workplace import Workplace
 
-        workplace = Workplace(self.job)
+        workplace = Workplace(self.job, self.opened)
         for todo in passes:
             yield from workplace.run(todo, lambda n, todo=todo: on_images(todo, n))  # type: ignore[misc]

@@ -14,21 +14,25 @@ from bnrecal.host.device import choose_device
 from bnrecal.host.environment import describe_environment
 from bnrecal.measure.images import is_out_of_memory
 from bnrecal.measure.recalibrated import Measured, measure
+from bnrecal.plan.opened import Opened
 from bnrecal.study.cells import Cell, Pass
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
 
 
 class Workplace:
-    """Opens the task and the network source of `job` once; raises BnrecalError where it cannot."""
+    """Opens the task and the network source of `job` once, or takes those opened already.
 
-    def __init__(self, job: Job) -> None:
+    Raises BnrecalError where it cannot.
+    """
+
+    def __init__(self, job: Job, opened: Opened | None = None) -> None:
         self.timeout_s = job.timeout_s
         if job.threads is not None:
             torch.set_num_threads(job.threads)
         self.device = choose_device(job.device)
-        self.task = tasks.of(job.inputs)
-        self.source = networks.of(job.inputs, self.task)
+        self.task = opened.task if opened else tasks.of(job.inputs)
+        self.source = opened.source if opened else networks.of(job.inputs, self.task)
         self.data_digest = self.task.data_digest()
 
     def run(self, todo: Pass, on_images: Callable[[int], None]) -> Iterator[Outcome]:

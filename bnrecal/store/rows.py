@@ -25,6 +25,7 @@ MIGRATIONS: dict[int, Callable[[Row], Row]] = {}
 # A key may become the name of a file: no separators, no leading dot.
 Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=2**53)]
+Number = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Figure = Annotated[float, Field(ge=-1e12, le=1e12)]
 Failure = Literal["error", "out of memory", "timed out", "not a number", "worker lost"]
@@ -34,6 +35,7 @@ class _Fields(TypedDict):
     """The columns every row has, in the order tables and files show them, then those added later.
 
     `update` is null for estimator "exact", which has no pass in which images come after one another.
+    Estimator "stored" reads no images: batch_size, order_digest and seed are null, its counts 0.
     recal_s is the update pass alone up to this sample count, images decoded, device synchronised;
     update_s the extra forwards and scoring for `update`; eval_s evaluation and scoring; total_s what
     this cell alone would have cost. `inputs` opens the cell's images and network again.
@@ -50,9 +52,9 @@ class _Fields(TypedDict):
     order_digest: str | None
     arch: str
     weights_digest: str | None
-    batch_size: Count
-    n_samples: Count
-    n_updates: Count
+    batch_size: Count | None
+    n_samples: Number
+    n_updates: Number
     estimator: str
     momentum: Annotated[float, Field(gt=0, le=1)] | None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None
@@ -88,6 +90,8 @@ def parse_row(line: bytes, place: str) -> Row:
         for name in _NEEDED_WHEN_DONE:
             if row[name] is None:
                 raise _no_row(place, f"is done and has no {name}")
+    if row["estimator"] != "stored" and not (row["batch_size"] and row["n_samples"] and row["n_updates"]):
+        raise _no_row(place, f"has no batch_size, n_samples or n_updates for {_short(row['estimator'])}")
     return row
 
 

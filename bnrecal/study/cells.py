@@ -12,8 +12,14 @@ from dataclasses import asdict, dataclass
 # Raise when a change of code changes figures: finished cells of the old version are then done again.
 ALGORITHM = 1
 
-ESTIMATORS = ("ema", "cumulative", "pooled", "exact")
+STORED = "stored"  # estimates nothing: the network as it came, which every other cell has to beat
+ESTIMATORS = ("ema", "cumulative", "pooled", "exact", STORED)
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the newest batch
+
+
+def n_updates(n_samples: int, batch_size: int | None) -> int:
+    """Batches that hold so many images; none where nothing is read."""
+    return -(-n_samples // batch_size) if batch_size else 0
 
 
 @dataclass(frozen=True)
@@ -22,25 +28,25 @@ class Cell:
 
     `order_digest` covers the ids of exactly the `n_samples` images the cell reads, in order;
     `weights_digest` the weights file and the path taken through it. `momentum` is None for
-    estimators that have none.
+    estimators that have none. The `stored` statistics read no images: no batch size, no order, no seed.
     """
 
     task: str
     metric: str
     data_digest: str
-    order_digest: str
+    order_digest: str | None
     arch: str
     weights_digest: str
-    batch_size: int
+    batch_size: int | None
     n_samples: int
     estimator: str
     momentum: float | None
-    seed: int
+    seed: int | None
 
     @property
     def n_updates(self) -> int:
         """Batches read; the last one is short when n_samples is no multiple of batch_size."""
-        return -(-self.n_samples // self.batch_size)
+        return n_updates(self.n_samples, self.batch_size)
 
     @property
     def key(self) -> str:

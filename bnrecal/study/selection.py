@@ -4,11 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from bnrecal.errors import BnrecalError, unknown_choice
+from bnrecal.study.axes import OPTIONS
 from bnrecal.study.cells import Cell
 
-# The command line's names for what a cell calls otherwise.
-SHORT = {"bs": "batch_size", "samples": "n_samples"}
-NAMES = ("key", *(field.name for field in fields(Cell)), *SHORT)
+NAMES = tuple(dict.fromkeys(("key", *(field.name for field in fields(Cell)), *OPTIONS)))
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Condition:
     def holds(self, cell: Cell) -> bool:
         if self.name == "key":
             return cell.key.startswith(self.values)
-        value = getattr(cell, SHORT.get(self.name, self.name))
+        value = getattr(cell, OPTIONS.get(self.name, self.name))
         return any(_same(value, text) for text in self.values)
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from bnrecal.report.formats.grid import Place, grid_table, place_of
 from bnrecal.store.store import Row
+from bnrecal.study.axes import label, varied
 from bnrecal.study.cells import Cell, Pass
 
 FINAL_LINES = 40  # of the table that stays when a sweep ends
@@ -57,9 +58,7 @@ class SweepProgress:
         )
         self.task = self.bar.add_task("starting", total=n_images)
         self.planned = [place_of(vars(cell)) for cell in cells]
-        # what a line has to say besides architecture, batch size and samples to name one cell
-        names = ("estimator", "momentum", "seed")
-        self.varied = [name for name in names if len({getattr(cell, name) for cell in cells} - {None}) > 1]
+        self.varied = varied(vars(cell) for cell in cells)  # what a line has to say to name one cell
         self.rows: list[Row] = []
         self.running: frozenset[Place] = frozenset()
         self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
@@ -83,7 +82,8 @@ class SweepProgress:
         """`n` more calibration images of this pass are done."""
         self.images_done += n
         self.running = frozenset(place_of(vars(cell)) for cell in todo.cells)
-        what = f"{todo.first.arch} bs {todo.first.batch_size}"
+        size = todo.first.batch_size
+        what = f"{todo.first.arch} as it stands" if size is None else f"{todo.first.arch} bs {size}"
         self.bar.update(self.task, advance=n, description=what)
 
     def cell(self, row: Row, n_evaluated: int) -> None:
@@ -91,15 +91,13 @@ class SweepProgress:
         self.n_done += 1
         self.images_done += n_evaluated
         self.bar.update(self.task, advance=n_evaluated)
-        head = f"[{self.n_done}/{self.n_cells}] {row['arch']} bs {row['batch_size']} n {row['n_samples']}"
-        head += "".join(
-            f" {row[name]}" if name == "estimator" else f" {name} {row[name]}" for name in self.varied
-        )
+        head = f"[{self.n_done}/{self.n_cells}] {label(row, self.varied)}"
         if row["status"] == "failed":
             tail = f"failed: {row['error']}"
         else:
             update = "" if row["update"] is None else f"update {row['update']:.4f} "
-            tail = f"{update}eval {row['eval']:.4f} recal {row['recal_s']:.2f} s"
+            recal = f" recal {row['recal_s']:.2f} s" if row["recal_s"] else ""
+            tail = f"{update}eval {row['eval']:.4f}{recal}"
         self.rows.append(row)
         if not self.console.is_terminal:
             tail += f", {self._left()}"

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from bnrecal import networks, tasks
 from bnrecal.executors.executor import Executor, OnImages, Outcome
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.plan.passes import passes_of
 from bnrecal.store import evidence
 from bnrecal.store.claims import Claims
 from bnrecal.store.store import SCHEMA_VERSION, Row, Store, finite_or_none
@@ -18,7 +20,6 @@ from bnrecal.study.cells import Cell, Pass
 from bnrecal.study.inputs import Inputs
 from bnrecal.study.selection import Choice
 from bnrecal.study.study import Study
-from bnrecal.sweep.plan import cells_of, passes_of
 from bnrecal.tasks.task import OnDecoded
 
 SECONDS_PER_IMAGE = 0.0012  # a calibration image with all that follows, on two CPU cores
@@ -30,13 +31,20 @@ POLL_S = 0.5  # how often cells that another sweep has taken are looked at again
 class Plan:
     """What a sweep would do: all cells of the study, and the passes that are still to be walked."""
 
-    study: Study
-    n_evaluation: int  # images each cell is evaluated on
-    notes: tuple[str, ...]  # what the user should know before
+    opened: Opened
     cells: tuple[Cell, ...]
     passes: tuple[Pass, ...]
     n_rows: dict[str, int] = field(default_factory=dict)  # of each cell to do, when this was planned
     n_kept: int = 0  # cells that have rows and are not to be done again
+
+    @property
+    def study(self) -> Study:
+        return self.opened.study
+
+    @property
+    def n_evaluation(self) -> int:
+        """Images each cell is evaluated on."""
+        return self.opened.task.n_evaluation
 
     @property
     def todo(self) -> tuple[Cell, ...]:
@@ -48,17 +56,15 @@ class Plan:
         return sum(todo.n_samples for todo in self.passes)
 
 
-def plan(study: Study, store: Store, choice: Choice | None = None) -> Plan:
+def plan(opened: Opened, store: Store, choice: Choice | None = None) -> Plan:
     """Leave out cells the store holds rows of, or as `choice` says."""
-    cells = cells_of(study)
+    cells = cells_of(opened)
     seen = store.seen()
     done = {key for key, status in seen.status.items() if status == "done"}
     left = (choice or Choice()).among(cells, done, seen.status.keys() - done)
     n_rows = {cell.key: seen.n_rows.get(cell.key, 0) for cell in left}
-    task = tasks.of(study)
-    notes = tuple(note for note in (task.note, networks.of(study, task).note) if note)
     n_kept = sum(cell.key in seen.status for cell in cells) - sum(cell.key in seen.status for cell in left)
-    return Plan(study, task.n_evaluation, notes, tuple(cells), tuple(passes_of(left)), n_rows, n_kept)
+    return Plan(opened, tuple(cells), tuple(passes_of(left)), n_rows, n_kept)
 
 
 def estimated_s(plan: Plan, store: Store) -> float:
@@ -70,10 +76,11 @@ def estimated_s(plan: Plan, store: Store) -> float:
 
 def prepare(plan: Plan, on_decoded: OnDecoded) -> int:
     """Decode what the plan reads and the cache does not hold; returns how many images that was."""
-    task = tasks.of(plan.study)
-    seeds = {todo.first.seed for todo in plan.passes}
+    task = plan.opened.task
+    seeds = {seed for todo in plan.passes if (seed := todo.first.seed) is not None}
     most = max(todo.n_samples for todo in plan.passes)
-    return sum(task.prepare(task.order(seed)[:most], on_decoded) for seed in sorted(seeds))
+    orders = [task.order(seed)[:most] for seed in sorted(seeds)] or [task.order(0)[:0]]
+    return sum(task.prepare(ids, on_decoded) for ids in orders)
 
 
 def sweep(

@@ -12,10 +12,12 @@ from bnrecal.executors.executor import Job
 from bnrecal.executors.inline import Inline
 from bnrecal.measure.recalibrated import measure
 from bnrecal.metrics.resampling import n_images, resampled
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.plan.passes import passes_of
 from bnrecal.store import evidence
 from bnrecal.store.store import Store
 from bnrecal.study.study import make_study
-from bnrecal.sweep.plan import cells_of, passes_of
 from bnrecal.sweep.sweep import plan, sweep
 
 KEY = "0123456789abcdef0123"
@@ -70,18 +72,18 @@ def test_repeats_are_cells_of_other_orders() -> None:
     study = make_study(
         {"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [64], "repeats": 3, "seed": 5}
     )
-    cells = cells_of(study)
+    cells = cells_of(Opened.of(study))
     assert [cell.seed for cell in cells] == [5, 6, 7]
     assert len({cell.order_digest for cell in cells}) == len(passes_of(cells)) == 3
     alone = make_study({"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [64], "seed": 6})
-    assert cells[1].key == cells_of(alone)[0].key
+    assert cells[1].key == cells_of(Opened.of(alone))[0].key
 
 
 def test_without_the_update_metric_eval_is_the_same() -> None:
     """`update_metric=False` leaves out the predictions of the pass, and changes nothing else."""
     study = make_study({"task": "tiny", "arch": ["arch2"], "bs": [8], "samples": [64]})
     task, source = tasks.of(study), networks.of(study, tasks.of(study))
-    (todo,) = passes_of(cells_of(study))
+    (todo,) = passes_of(cells_of(Opened.of(study)))
     found = [
         next(
             measure(
