@@ -85,15 +85,24 @@ def _show_plan(plan: Any, store: Any) -> None:
     from bnrecal.sweep.sweep import estimated_s
 
     for todo in plan.passes:
-        cell = todo.first
-        counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
-        rule = cell.estimator if cell.momentum is None else f"{cell.estimator} {cell.momentum:g}"
-        click.echo(f"{cell.arch}  bs {cell.batch_size:>3}  {rule}  seed {cell.seed}  samples {counts}")
+        click.echo(_pass_line(todo))
     n_evaluated = len(plan.todo) * plan.n_evaluation
     click.echo(
         f"{len(plan.todo)} of {len(plan.cells)} cells to do in {len(plan.passes)} passes: "
         f"{plan.n_images:,} images to calibrate with, {n_evaluated:,} to evaluate; "
         f"about {estimated_s(plan, store):.0f} s"
+    )
+
+
+def _pass_line(todo: Any) -> str:
+    from bnrecal.study.axes import label, short_rule
+
+    cell = todo.first
+    if cell.batch_size is None:
+        return label(vars(cell))
+    counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
+    return (
+        f"{cell.arch}  bs {cell.batch_size:>3}  {short_rule(vars(cell))}  seed {cell.seed}  samples {counts}"
     )
 
 

@@ -1,6 +1,6 @@
 """The axes along which cells differ, declared once: columns, options, filters and labels follow from here."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +57,11 @@ def varied(cells: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(name for name in names if len({cell[name] for cell in cells} - {None}) > 1)
 
 
-def label(facts: Mapping[str, Any], besides: Iterable[str] = ()) -> str:
-    """The words that name a cell in a line: "arch1 bs 8 n 64", with the axes `besides` that it has."""
+def label(facts: Mapping[str, Any], besides: Collection[str] = ()) -> str:
+    """The words that name a cell in a line: "arch1 ema bs 8 n 64", with the axes `besides` that it has."""
     if facts["estimator"] == STORED:
         return f"{facts['arch']} as it stands"
-    words = [f"{facts['arch']} bs {facts['batch_size']} n {facts['n_samples']}"]
-    for name in besides:
-        if facts[name] is not None:
-            words.append(str(facts[name]) if name == "estimator" else f"{name} {facts[name]}")
+    words = [facts["arch"], *([facts["estimator"]] if "estimator" in besides else [])]
+    words += [f"bs {facts['batch_size']} n {facts['n_samples']}"]
+    words += [f"{name} {facts[name]}" for name in besides if name != "estimator" and facts[name] is not None]
     return " ".join(words)

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def measured(**settings: object) -> list[Measured]:
     found = []
-    for todo in passes_of(cells_of(Opened.of(make_study({"task": "tiny", **settings})))):
+    for todo in passes_of(cells_of(Opened.of(make_study({"task": "tiny", "baseline": False, **settings})))):
         network = networks.get().build(todo.first.arch)
         found += measure(todo, tasks.get("tiny"), network, CPU, lambda _: None)
     return found
@@ -115,7 +115,7 @@ class Halves(nn.Module):
 
 def halved(**settings: object) -> list[Measured]:
     found = []
-    for todo in passes_of(cells_of(Opened.of(make_study({"task": "tiny", **settings})))):
+    for todo in passes_of(cells_of(Opened.of(make_study({"task": "tiny", "baseline": False, **settings})))):
         network = Network(Halves(networks.get().build(todo.first.arch).module), detections)
         found += measure(todo, tasks.get("tiny"), network, CPU, lambda _: None)
     return found
