@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import nn
 
+    from bnrecal.networks.learner import Learner
+
+Convert = Callable[["nn.Module"], "nn.Module"]  # to a copy with other layers, such as other normalisations
+
 
 def plain_forward(model: "nn.Module", images: Any) -> Any:
     """model(images): the images are one float32 tensor (images, channels, height, width)."""
@@ -74,3 +78,11 @@ class NetworkSource(Protocol):
         ...
 
     def build(self, arch: str) -> Network: ...
+
+    def learner(self, arch: str | None, seed: int) -> "Learner":
+        """The architecture to be trained, or the whole supernet for None; initial weights drawn by `seed`.
+
+        From the source's weights, if the user gave some. Raises BnrecalError for an unknown architecture,
+        for None where there is no supernet of choice blocks, and for what cannot be trained.
+        """
+        ...

@@ -7,7 +7,9 @@ width) that it names. It returns either
 - an object with `archs` (names, the first ones of a study) and `build(arch)`, which returns a fresh
   module for one of them: a supernet. If it has `sample(n, seed)`, `--arch random:K` asks it for names,
   and `build` takes any name it gives. If it is a module itself, --weights are loaded into it; otherwise
-  into what it builds.
+  into what it builds. It can be trained by sampled paths if it is a module with `subnet(choices)`, the
+  single-path model that shares its weights, and either `blocks` (a ModuleList of candidates per layer) or
+  `choices` (how many there are per layer).
 
 Either may have `predict(output)`: what the module gave for some images, to class indices (images,) for
 top-1 or to `bnrecal.metrics.boxes.Detections` for mAP; and `forward(module, images)`. Without them a
@@ -16,6 +18,7 @@ options image_size, resize, fit, channels, mean, std, for `--preprocess model`.
 """
 
 import copy
+import dataclasses
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
@@ -26,8 +29,9 @@ from torch import nn
 
 from bnrecal.data.user_code import code_of, imported
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.built import BuiltNetworks, initial_seed
-from bnrecal.networks.network import Network, Purpose, plain_forward
+from bnrecal.networks.built import INITIAL_SEED, BuiltNetworks, initial_seed
+from bnrecal.networks.learner import Choices, Learner
+from bnrecal.networks.network import Convert, Network, Purpose, plain_forward
 from bnrecal.networks.predictions import class_indices
 
 PREPROCESSING = ("image_size", "resize", "fit", "interpolation", "channels", "mean", "std", "transforms")
@@ -36,15 +40,22 @@ PREPROCESSING = ("image_size", "resize", "fit", "interpolation", "channels", "me
 class OwnNetworks(BuiltNetworks):
     """What a factory of the user's returns, as a source."""
 
-    def __init__(self, spec: str, weights: Path | None, task: Purpose) -> None:
-        super().__init__(spec, weights, task)
+    def __init__(
+        self,
+        spec: str,
+        weights: Path | None,
+        task: Purpose,
+        convert: Convert | None = None,
+        seed: int = INITIAL_SEED,
+    ) -> None:
+        super().__init__(spec, weights, task, convert)
         given = {
             "n_classes": len(task.classes),
             "channels": task.input_shape[0],
             "image_size": task.input_shape[1:],
         }
         factory = _factory(spec)
-        with initial_seed():  # a factory's module is initialised here, in each process anew
+        with initial_seed(seed):  # a factory's module is initialised here, in each process anew
             self.made = _called(factory, spec, given)
         self._builds = callable(getattr(self.made, "build", None))
         if not self._builds and not isinstance(self.made, nn.Module):
@@ -56,8 +67,13 @@ class OwnNetworks(BuiltNetworks):
                 f"--model: {spec} has no predict(output); task {task.name} needs one that gives "
                 "bnrecal.metrics.boxes.Detections"
             )
-        if self._builds and isinstance(self.made, nn.Module):
+        if self._is_module_that_builds:
+            self.made = self.made if convert is None else convert(self.made)
             super().fill(self.made)
+
+    @property
+    def _is_module_that_builds(self) -> bool:
+        return self._builds and isinstance(self.made, nn.Module)
 
     def random(self, n: int, seed: int) -> tuple[str, ...]:
         sample = getattr(self.made, "sample", None)
@@ -96,8 +112,39 @@ class OwnNetworks(BuiltNetworks):
 
     def fill(self, module: nn.Module) -> None:
         """Weights go into the supernet, if it is a module, before it builds."""
-        if not (self._builds and isinstance(self.made, nn.Module)):
+        if not self._is_module_that_builds:
             super().fill(module)
+
+    def _converted(self, network: Network) -> Network:
+        """A supernet that is a module was converted before it was filled."""
+        return network if self._is_module_that_builds else super()._converted(network)
+
+    def learner(self, arch: str | None, seed: int) -> Learner:
+        """What the factory gives under `torch.manual_seed(seed)`; for None its supernet."""
+        fresh = OwnNetworks(self.spec, self.weights, self.task, self.convert, seed)
+        if arch is None and _has_choices(fresh.made):
+            module, forward = fresh.made, plain_forward
+            learner = Learner(module, fresh._digest("", module), forward=forward, choices=_choices)
+        else:
+            learner = super(OwnNetworks, fresh).learner(arch, seed)
+        digest = hashlib.sha256(learner.digest.encode() + code_of(self.spec)).hexdigest()[:16]
+        return dataclasses.replace(learner, digest=digest)
+
+
+def _has_choices(made: Any) -> bool:
+    """Whether this is a supernet that can be trained by paths."""
+    return (
+        isinstance(made, nn.Module)
+        and callable(getattr(made, "subnet", None))
+        and (isinstance(getattr(made, "blocks", None), nn.ModuleList) or hasattr(made, "choices"))
+    )
+
+
+def _choices(module: Any) -> Choices:
+    if hasattr(module, "choices"):
+        return Choices(tuple(int(n) for n in module.choices), module.subnet)
+    operations = tuple(tuple(candidates) for candidates in module.blocks)
+    return Choices(tuple(map(len, operations)), module.subnet, operations)
 
 
 _ALLOWED = "a torch.nn.Module, or an object with archs and build(arch)"
