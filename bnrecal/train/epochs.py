@@ -11,9 +11,9 @@ from torch import Tensor
 
 from bnrecal.data.draws import Int64s, permutation, stream_key
 from bnrecal.errors import BnrecalError
+from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.task import Task
 from bnrecal.train.augment import Views, viewed, views
-from bnrecal.train.recipe import Recipe
 
 _READ_AHEAD = 512  # images read at a time, about
 _READ_AHEAD_BYTES = 2**25

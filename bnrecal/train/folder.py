@@ -14,6 +14,7 @@ from torch import nn
 from bnrecal.errors import BnrecalError
 from bnrecal.host.files import append_whole, write_whole
 from bnrecal.networks.saved_weights import write_weights
+from bnrecal.study.recipe import Recipe
 from bnrecal.train.checkpoint import (
     NAME,
     Checkpoint,
@@ -22,7 +23,6 @@ from bnrecal.train.checkpoint import (
     remove_checkpoint,
     write_checkpoint,
 )
-from bnrecal.train.recipe import Recipe
 from bnrecal.train.recipe_file import recipe_text
 
 WEIGHTS, LOG, RECIPE = "weights.safetensors", "log.jsonl", "recipe.toml"

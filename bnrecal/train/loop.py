@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.host.device import now_s
 from bnrecal.networks.learner import Learner
+from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.task import Task
 from bnrecal.train import folder as folders
 from bnrecal.train.checkpoint import Checkpoint
@@ -27,7 +28,6 @@ from bnrecal.train.folder import Trained
 from bnrecal.train.numerics import repeatable, seed_epoch
 from bnrecal.train.objective import objective_of
 from bnrecal.train.paths import check_choices, paths
-from bnrecal.train.recipe import Recipe
 from bnrecal.train.schedule import learning_rate
 from bnrecal.train.step import Learning
 

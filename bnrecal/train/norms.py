@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from bnrecal.errors import BnrecalError
-from bnrecal.train.recipe import Recipe
+from bnrecal.study.recipe import Recipe
 
 
 @dataclass(frozen=True)

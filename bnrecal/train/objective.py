@@ -13,12 +13,12 @@ from bnrecal.metrics.boxes import GroundTruth
 from bnrecal.networks.head import boxes_and_logits, cell_centres
 from bnrecal.networks.learner import Head
 from bnrecal.networks.supernet import GRID_STRIDE
+from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.classification import Classification
 from bnrecal.tasks.detection import Detection
 from bnrecal.tasks.garments import Garments
 from bnrecal.tasks.task import Task
 from bnrecal.train.detection_loss import assign, detection_loss
-from bnrecal.train.recipe import Recipe
 
 
 class Objective(Protocol):

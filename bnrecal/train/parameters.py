@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.learner import Choices
+from bnrecal.study.recipe import Recipe
 from bnrecal.train.norms import is_norm
-from bnrecal.train.recipe import Recipe
 
 Groups = list[dict[str, Any]]
 

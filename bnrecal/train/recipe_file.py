@@ -8,7 +8,7 @@ from typing import Any
 
 from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.study.inputs import Inputs
-from bnrecal.train.recipe import Recipe, make_recipe
+from bnrecal.study.recipe import Recipe, make_recipe
 
 # What a file of the first version said with `max_lr`, and left to be understood.
 _OLD = {"optimizer": "adamw", "schedule": "one-cycle", "sampling": "uniform", "bn_momentum": 0.0}

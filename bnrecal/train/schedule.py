@@ -2,7 +2,7 @@
 
 import math
 
-from bnrecal.train.recipe import Recipe
+from bnrecal.study.recipe import Recipe
 
 # One cycle as torch.optim.lr_scheduler.OneCycleLR has it (Smith & Topin 2017), annealed by cosines.
 ONE_CYCLE_START = 25.0  # the peak by the first rate

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bnrecal.networks.learner import Choices, Learner
+from bnrecal.study.recipe import Recipe
 from bnrecal.train.norms import set_momentum, training_conversion
 from bnrecal.train.numerics import autocast, gradient_scaler
 from bnrecal.train.objective import Objective
 from bnrecal.train.parameters import make_optimiser, set_learning_rate, set_trainable
-from bnrecal.train.recipe import Recipe
 
 
 @dataclass(frozen=True)

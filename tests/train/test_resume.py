@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.networks.learner import Learner
+from bnrecal.study.recipe import Recipe
 from bnrecal.train.folder import Trained
 from bnrecal.train.loop import Progress, train
-from bnrecal.train.recipe import Recipe
 from tests.train.images import bright_and_dark, small_network
 
 RECIPE = Recipe(batch_size=16, epochs=4, augment="crop-flip", clip_norm=5.0, seed=2)

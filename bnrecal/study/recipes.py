@@ -6,7 +6,7 @@ from typing import Any
 
 from bnrecal.errors import unknown_choice
 from bnrecal.study.inputs import valid
-from bnrecal.train.recipe import Recipe, without_effect
+from bnrecal.study.recipe import Recipe, without_effect
 
 # Fields whose values speak for themselves.
 _PLAIN = ("norm", "optimizer", "schedule", "augment", "precision")
