@@ -2,7 +2,6 @@
 
 import copy
 from collections import Counter
-from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,22 +10,42 @@ from torch.nn.parameter import is_lazy
 
 from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.norms.conversion import Conversion, note
-from bnrecal.norms.kinds import NORMS, Numbers
+from bnrecal.norms.cross_iteration import CrossIterationBatchNorm2d
+from bnrecal.norms.kinds import NORMS, Numbers, replacements
 
 
-def convert(model: nn.Module, norm: str, **numbers: Any) -> nn.Module:
+def convert(
+    model: nn.Module,
+    norm: str,
+    *,
+    norm_batch: int | None = None,
+    groups: int | None = None,
+    channels_per_group: int | None = None,
+    rmax: float | None = None,
+    dmax: float | None = None,
+    window: int | None = None,
+    burn_in: int | None = None,
+    momentum: float | None = None,
+) -> nn.Module:
     """A copy of `model` in which every BatchNorm is replaced by the normalisation `norm`.
 
-    Affine weights are the copy's own parameters under their old names; so are running statistics where
-    the new layer keeps some. Modes, devices and precisions stay; what timm's BatchNorms do after
-    normalising (drop, activation) is done by the layer that takes their place. A module used in several
-    places is replaced once. `conversion_of(copy)` tells what was converted and what was left alone, and
-    why. The table of norms, with formulas and sources, is the face of bnrecal.norms.
+    Affine weights keep their names, and so do running statistics where the new layer has some; modes,
+    devices, precisions and each layer's eps stay, and what timm's BatchNorms do after normalising (drop,
+    activation) is done by the layer that takes their place. A module used in several places is replaced
+    once. `conversion_of(copy)` tells what was converted and what was left alone, and why. Formulas and
+    sources stand in the face of bnrecal.norms.
 
     Args:
         model: any module that holds BatchNorms (1d, 2d, 3d, SyncBatchNorm, timm's); it stays as it is.
         norm: "bn", "gn", "ln", "in", "brn", "cbn", "naive-cbn" or "frozen".
-        numbers: what the norm takes, each a number or None, which means not given (kinds.py).
+        norm_batch: of bn, brn, cbn, naive-cbn: images that give statistics together; by default all.
+        groups: of gn; by default 32.
+        channels_per_group: of gn, in the place of groups.
+        rmax: of brn; by default 1. May be set later, as may dmax and burn_in.
+        dmax: of brn; by default 0.
+        window: of cbn, naive-cbn: batches pooled, the current one included; by default 4.
+        burn_in: of cbn, naive-cbn: batches normalised by themselves before; by default 0.
+        momentum: of the running statistics; by default .01 for brn, elsewhere the layer's own.
 
     Raises:
         BnrecalError: an unknown norm, a number it does not take or one out of range, no BatchNorm in the
@@ -34,8 +53,17 @@ def convert(model: nn.Module, norm: str, **numbers: Any) -> nn.Module:
     """
     if norm not in NORMS:
         raise unknown_choice("norm", norm, NORMS)
-    kind = NORMS[norm]
-    given = _checked(norm, numbers)
+    asked = {
+        "norm_batch": norm_batch,
+        "groups": groups,
+        "channels_per_group": channels_per_group,
+        "rmax": rmax,
+        "dmax": dmax,
+        "window": window,
+        "burn_in": burn_in,
+        "momentum": momentum,
+    }
+    numbers = _checked(norm, {name: value for name, value in asked.items() if value is not None})
     _check_convertible(model)
     try:
         converted = copy.deepcopy(model)
@@ -45,27 +73,37 @@ def convert(model: nn.Module, norm: str, **numbers: Any) -> nn.Module:
     found, left = _batchnorms(converted)
     if not found:
         raise BnrecalError(f"the model has no BatchNorm to convert ({_listed(left) or 'none at all'})")
-    replaced = kind.replace(converted, found, given)
-    for name, layer in replaced.items():
-        layer.train(found[name].training)
-    new = _with(converted, {found[name]: layer for name, layer in replaced.items()})
-    note(new, Conversion(norm, {name: _described(layer) for name, layer in replaced.items()}, left))
+    made = replacements(converted, found, norm, numbers)
+    for old in found.values():
+        if isinstance(old, CrossIterationBatchNorm2d):
+            old.let_go()
+    new = _with(converted, {found[name]: layer for name, layer in made.items()})
+    note(new, Conversion(norm, {name: _described(layer) for name, layer in made.items()}, left))
     return new
 
 
-def _checked(norm: str, numbers: dict[str, Any]) -> Numbers:
-    given = {name: value for name, value in numbers.items() if value is not None}
-    known = {name for kind in NORMS.values() for name in kind.takes}
-    for name in numbers:
-        if name not in known:
-            raise unknown_choice("number", name, sorted(known), f"norm {norm}")
-    foreign = [name for name in given if name not in NORMS[norm].takes]
-    if foreign:
-        takes = ", ".join(NORMS[norm].takes) or "none"
-        raise BnrecalError(
-            f"{foreign[0]}={given[foreign[0]]!r}: norm {norm} has no such number; it takes {takes}"
-        )
-    return given
+def _checked(norm: str, numbers: Numbers) -> Numbers:
+    """The numbers, if this norm takes them and they are in range."""
+    takes = NORMS[norm].takes
+    for name, value in numbers.items():
+        if name not in takes:
+            valid = ", ".join(takes) or "none"
+            raise BnrecalError(f"{name}={value!r}: norm {norm} has no such number; it takes {valid}")
+        _check_number(name, value)
+    if "groups" in numbers and "channels_per_group" in numbers:
+        raise BnrecalError("groups and channels_per_group: give one of them")
+    return numbers
+
+
+def _check_number(name: str, value: object) -> None:
+    whole = {"norm_batch": 1, "groups": 1, "channels_per_group": 1, "window": 1, "burn_in": 0}
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in whole and not (number and isinstance(value, int) and value >= whole[name]):
+        raise BnrecalError(f"{name}={value!r}: a whole number from {whole[name]} on")
+    if name == "momentum" and not (number and 0 < value <= 1):  # type: ignore[operator]
+        raise BnrecalError(f"momentum={value!r}: more than 0 and at most 1")
+    if not number:
+        raise BnrecalError(f"{name}={value!r}: a number")
 
 
 def _check_convertible(model: nn.Module) -> None:
@@ -112,10 +150,10 @@ def _described(layer: nn.Module) -> str:
     return f"{type(layer).__name__}({layer.extra_repr()})"
 
 
-def _with(model: nn.Module, replaced: dict[Any, nn.Module]) -> nn.Module:
+def _with(model: nn.Module, replaced: dict[_BatchNorm, nn.Module]) -> nn.Module:
     """The model with these modules in the place of those, wherever they stand."""
     for module in list(model.modules()):
         for name, child in module._modules.items():
-            if child in replaced:
+            if isinstance(child, _BatchNorm) and child in replaced:
                 module._modules[name] = replaced[child]
-    return replaced.get(model, model)
+    return replaced[model] if isinstance(model, _BatchNorm) else model

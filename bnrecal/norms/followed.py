@@ -33,3 +33,17 @@ def check_dimensions(layer: _BatchNorm, x: Tensor) -> None:
     """Raise ValueError, as torch's layers do, for a number of dimensions that is not this layer's."""
     check: Callable[[Tensor], None] = layer._check_input_dim
     check(x)
+
+
+def counted(layer: _BatchNorm, n_updates: int) -> int | None:
+    """Count these updates in num_batches_tracked; returns how many came before, where that matters.
+
+    None if nothing is to be updated: as in PyTorch, a plain mean (momentum None) of an unknown number
+    of batches goes nowhere.
+    """
+    counter, by_momentum = layer.num_batches_tracked, layer.momentum is not None
+    if counter is None:
+        return 0 if by_momentum else None
+    n_before = 0 if by_momentum else int(counter)
+    counter.add_(n_updates)
+    return n_before

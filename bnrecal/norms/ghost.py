@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnrecal.norms.followed import Followed, check_dimensions
-from bnrecal.norms.grouping import check_norm_batch, grouped, last_average, n_groups, ungrouped
+from bnrecal.norms.followed import Followed, check_dimensions, counted
+from bnrecal.norms.grouping import averages, check_norm_batch, n_groups
+from bnrecal.norms.kernels import normalised, unbiased
 
 
 class _GhostBatchNorm(Followed, _BatchNorm):
@@ -38,22 +39,18 @@ class _GhostBatchNorm(Followed, _BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         check_dimensions(self, input)
-        if not self.training:
+        if not self.training or not input.numel():
             mean, var = self.running_mean, self.running_var
-            y = F.batch_norm(input, mean, var, self.weight, self.bias, mean is None, 0.0, self.eps)
+            by_batch = mean is None and input.numel() > 0
+            y = F.batch_norm(input, mean, var, self.weight, self.bias, by_batch, 0.0, self.eps)
             return self.followed(y)
         g = n_groups(input, self.norm_batch, self.called)
-        x, affine = grouped(input, g), (self.weight, self.bias)
-        weight, bias = (None if p is None else p.repeat(g) for p in affine)
-        mean = var = None
-        tracked = self.running_mean is not None and self.track_running_stats
-        if tracked:
-            assert self.running_mean is not None
-            mean, var = (torch.zeros_like(self.running_mean).repeat(g) for _ in range(2))
-        y = F.batch_norm(x, mean, var, weight, bias, True, 1.0, self.eps)
-        if mean is not None and var is not None:
-            self._track(mean.view(g, -1), var.view(g, -1))
-        return self.followed(ungrouped(y, g, input))
+        y, mean, inverse = normalised(input, g, self.weight, self.bias, self.eps)
+        if self.running_mean is not None and self.track_running_stats:
+            with torch.no_grad():
+                n_values = input.numel() // (g * self.num_features)
+                self._track(mean, unbiased(inverse.reciprocal(), self.eps, n_values))
+        return self.followed(y)
 
     def by_batch(self, input: Tensor) -> Tensor:
         """The whole batch as one group, no buffer read or written: as recalibration runs it."""
@@ -61,19 +58,14 @@ class _GhostBatchNorm(Followed, _BatchNorm):
         y = F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
         return self.followed(y)
 
-    @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor) -> None:
         """Take the groups' means and unbiased variances (groups, C) into the running statistics."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        counter, g, n_before = self.num_batches_tracked, len(mean), 0
-        if counter is None and self.momentum is None:
-            return  # as in PyTorch: a plain mean of an unknown number of batches goes nowhere
-        if counter is not None:
-            n_before = int(counter) if self.momentum is None else 0
-            counter.add_(g)
+        n_before = counted(self, len(mean))
+        if n_before is None:
+            return
         for buffer, values in ((self.running_mean, mean), (self.running_var, var)):
-            buffer.copy_(last_average(buffer, values, self.momentum, n_before))
+            assert buffer is not None
+            buffer.copy_(averages(buffer, values, self.momentum, n_before)[-1])
 
     def extra_repr(self) -> str:
         return f"{_BatchNorm.extra_repr(self)}, norm_batch={self.norm_batch}"  # type: ignore[no-untyped-call]
