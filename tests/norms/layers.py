@@ -61,6 +61,9 @@ def close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float) -> None:
     """Every tensor within the tolerance of the other's largest entry."""
     assert a.keys() == b.keys()
     for name, value in b.items():
+        assert a[name].shape == value.shape, name
+        if not value.numel():
+            continue
         scale = max(1.0, value.detach().abs().max().item())
         gap = (a[name].detach() - value.detach()).abs().max().item()
         assert gap <= tolerance * scale, f"{name}: {gap:.2g} of {scale:.2g}"
