@@ -65,8 +65,8 @@ class _BatchRenorm(Followed, _BatchNorm):
 
     @property
     def running_var(self) -> Tensor:  # type: ignore[override]
-        """The variance in running_std: running_std^2 - eps, biased as the paper's is."""
-        return self.running_std.square() - self.eps
+        """The variance in running_std: running_std^2 - eps, at least 0."""
+        return (self.running_std.square() - self.eps).clamp(min=0)
 
     def reset_running_stats(self) -> None:
         """Mean 0, sigma 1."""
