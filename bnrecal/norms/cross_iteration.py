@@ -76,8 +76,9 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
                 )
             self._convolution = (convolution,)
             convolution.register_forward_hook(self._see)
-            weight = tuple(convolution.weight.shape)
-            shapes += [weight, (convolution.groups, *weight[1:]), weight]
+            # weights as rows (channels, inputs x kernel): 5-dimensional buffers know no channels-last
+            n_weights = convolution.weight[0].numel()
+            shapes += [(num_features, n_weights), (convolution.groups, n_weights), (num_features, n_weights)]
         for name, shape in zip(_PAST, shapes, strict=False):
             self.register_buffer(name, torch.zeros(window - 1, *shape, device=device, dtype=wide))
 
@@ -153,11 +154,11 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
             assert weight is not None
             assert d_mean is not None
             assert d_var is not None
-            delta = self._convolution[0].weight.detach().to(weight.dtype) - weight
-            by_group = delta.view(n_slots, d_mean.shape[1], -1, d_mean[0, 0].numel())
-            moved = torch.einsum("tgcj,tgj->tgc", by_group, d_mean.flatten(2)).reshape(mean.shape)
+            delta = self._convolution[0].weight.detach().flatten(1).to(weight.dtype) - weight
+            by_group = delta.view(n_slots, d_mean.shape[1], -1, delta.shape[-1])
+            moved = (by_group @ d_mean[..., None]).view(mean.shape)
             mean = mean + moved
-            var = (var + (d_var * delta).flatten(2).sum(-1) - moved.square()).clamp(min=0)
+            var = (var + (d_var * delta).sum(-1) - moved.square()).clamp(min=0)
         if n_slots:
             mean, var = (p.roll(-(n_kept % n_slots), 0) for p in (mean, var))
         return mean.to(dtype), var.to(dtype), min(n_slots, n_kept)
@@ -203,10 +204,11 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
         assert weight is not None
         assert d_mean is not None
         assert d_var is not None
-        weight[slot] = convolution.weight.detach()
+        weight[slot] = convolution.weight.detach().flatten(1)
         wide = weight.dtype
-        d_mean[slot] = mean_derivative(convolution, images.to(wide), outputs.shape)
-        d_var[slot] = variance_derivative(convolution, images.to(wide), outputs.to(wide), mean.to(wide))
+        images, outputs = images.to(wide), outputs.to(wide)
+        d_mean[slot] = mean_derivative(convolution, images, outputs.shape).flatten(1)
+        d_var[slot] = variance_derivative(convolution, images, outputs, mean.to(wide)).flatten(1)
 
     def _see(self, convolution: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         """The convolution's forward hook."""
