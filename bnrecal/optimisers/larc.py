@@ -14,7 +14,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.optimisers.adapted import Adapt, adapted, refuse_sparse, said, together
 from bnrecal.optimisers.checks import check_numbers
 from bnrecal.optimisers.trust import layer_rates
-from bnrecal.optimisers.updates import scaled_sums
+from bnrecal.optimisers.updates import scaled_sum_into, scaled_sums
 
 SAID_DECOUPLED = ("decoupled_weight_decay", "decoupled_decay", "decoupled")  # torch's key, then timm's two
 ALWAYS_DECOUPLED = (Adafactor, Muon)
@@ -42,7 +42,8 @@ class LARC(Optimizer):
 
     Parameter groups, state and defaults are the wrapped optimiser's: schedulers, GradScaler and closures
     (called several times by LBFGS) work as with any other. Gradients and weight decay are as before after
-    each step, also after one that failed. The state dict is the wrapped optimiser's with one more entry,
+    each step, also after one that failed; on the processor the memory of the scaled gradients is kept between
+    steps. The state dict is the wrapped optimiser's with one more entry,
     `larc`; one without it loads too, and then the constructor's values hold. A function given as `adapt` is
     not saved.
 
@@ -67,10 +68,9 @@ class LARC(Optimizer):
         self.optimizer = optimizer
         self.trust_coefficient, self.clip, self.eps = trust_coefficient, bool(clip), eps
         self.adapt = adapt
-        self._replaced: list[tuple[Tensor, Tensor]] = []  # parameters with the gradients backward left
         for k, group in enumerate(self.param_groups):
             self._check(group, k)
-        super().__setstate__({})  # the base class's hooks; parameters stay the wrapped optimiser's
+        self.__setstate__({})  # the base class's hooks; parameters stay the wrapped optimiser's
 
     def _check(self, group: dict[str, Any], k: int) -> None:
         place = f"LARC: group {k}"
@@ -153,8 +153,21 @@ class LARC(Optimizer):
                 clip_at=group["lr"] if self.clip else None,
             )
             scales = list(rates.unbind())
-        sign = -1 if group.get("maximize") else 1  # the optimiser will turn the gradient round
-        return scaled_sums(grads, params, sign * decay, scales)
+        if group.get("maximize"):  # the optimiser will turn the gradient round
+            decay = -decay
+        if params[0].device.type != "cpu":
+            return scaled_sums(grads, params, decay, scales)
+        return [
+            scaled_sum_into(self._room(p, g), g, p, decay, scales[i] if scales else None)
+            for i, (p, g) in enumerate(zip(params, grads, strict=True))
+        ]
+
+    def _room(self, param: Tensor, grad: Tensor) -> Tensor:
+        """Memory for a parameter's scaled gradient, kept from step to step."""
+        room = self._rooms.get(param)
+        if room is None or (room.dtype, room.shape, room.stride()) != (grad.dtype, grad.shape, grad.stride()):
+            room = self._rooms[param] = torch.empty_like(grad)
+        return room
 
     def _put_gradients_back(self) -> None:
         for p, g in self._replaced:
@@ -228,8 +241,13 @@ class LARC(Optimizer):
         return self.optimizer.register_load_state_dict_post_hook(hook, prepend)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("optimizer", "trust_coefficient", "clip", "eps", "adapt", "_replaced")
+        names = ("optimizer", "trust_coefficient", "clip", "eps", "adapt")
         return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._replaced: list[tuple[Tensor, Tensor]] = []  # parameters with the gradients backward left
+        self._rooms: dict[Tensor, Tensor] = {}
 
     def __repr__(self) -> str:
         lines = []
