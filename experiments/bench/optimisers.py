@@ -3,13 +3,15 @@
     python experiments/bench/optimisers.py [rounds] [device]
 
 SGD, momentum .9 and weight decay 1e-4 everywhere; gradients stay the same. Each contestant steps in turn
-with SGD with foreach=True, the two in a process of their own, since what others leave in the allocator
-decides what a temporary copy costs; ratios are taken within a round, so that a machine that slows down
-slows down both. Prints the median milliseconds of both and the median ratio. timm's Lars runs along where
-timm is installed. On CUDA the clock waits for the device.
+with SGD with foreach=True, the two in a process of their own that gives no memory back to the system:
+otherwise a temporary copy costs between nothing and twice the step, by what was freed before; ratios are
+taken within a round, so that a machine that slows down slows down both. Prints the median milliseconds of
+both and the median ratio. timm's Lars runs along where timm is installed. On CUDA the clock waits for the
+device.
 """
 
 import importlib.util
+import os
 import statistics
 import sys
 import time
@@ -25,6 +27,11 @@ from torch.optim import SGD, Optimizer
 from bnrecal.optimisers import LARC, LARS
 
 BASE = "SGD foreach"
+KEEP_MEMORY = {  # read by glibc as a process starts, bytes
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "400000000",
+}
 
 
 def sgd(params: list[nn.Parameter], foreach: bool | None) -> SGD:
@@ -80,6 +87,7 @@ def compare(name: str, device: torch.device, rounds: int) -> tuple[float, float,
 
 
 def main(rounds: int, device: torch.device) -> None:
+    os.environ.update(KEEP_MEMORY)
     print(f"a step on ResNet-18's parameters, {device}, {rounds} rounds, {torch.get_num_threads()} threads")
     print(f"{'':22}{'ms':>8}{BASE:>13}{'ratio':>8}")
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
