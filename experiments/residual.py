@@ -1,9 +1,7 @@
-"""A residual network for small colour images that two processor cores train in minutes.
+"""A residual network for small colour images that two processor cores train in minutes: norm_batch.toml.
 
-    bnrecal sweep --study norm_batch.toml --calibration CIFAR/train --evaluation CIFAR/test   # in this folder
-
-Three stages of one basic block each (He et al., CVPR 2016) at half, a quarter and an eighth of the image's side,
-9 BatchNorms, 175,000 parameters, 6.9 million multiplications an image of 32 x 32.
+Three stages of one basic block each (He et al., CVPR 2016) at half, a quarter and an eighth of the image's
+side: 9 BatchNorms, 174,274 parameters. Run as a script it counts them.
 """
 
 import torch
