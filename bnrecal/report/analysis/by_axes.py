@@ -1,8 +1,9 @@
 """Rows of trained networks as tables of whatever varies, as data that every format renders.
 
-Each row has a place along axes: architecture, rule of the statistics, batch size, images, and every field of the
-recipe that varies. Two axes become the rows and columns of a table, the others its blocks. Seeds are no axes:
-trainings that differ by their seed alone, and orders of the images, are averaged, and say how far they scatter.
+Each row has a place along axes: architecture, rule of the statistics, batch size, images, and every field
+of the recipe that varies. Two axes become the rows and columns of a table, the others its blocks. Seeds are
+no axes: trainings that differ by their seed alone, and orders of the images, are averaged, and say how far
+they scatter.
 """
 
 from collections import defaultdict
@@ -214,7 +215,6 @@ def _chosen(axes: Mapping[str, Sequence[Any]], rows: str | None, columns: str | 
             raise unknown_choice("axis", name, axes, option)
     by_size = sorted(axes, key=lambda name: (-len(axes[name]), name not in OF_STATISTICS))
     left = [name for name in by_size if name not in (rows, columns)]
-    rows = rows or next((name for name in left), "")
-    left = [name for name in left if name != rows]
-    columns = columns or next((name for name in left), "")
-    return rows, columns
+    as_rows = rows or next(iter(left), "")
+    left = [name for name in left if name != as_rows]
+    return as_rows, columns or next(iter(left), "")
