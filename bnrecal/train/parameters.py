@@ -73,6 +73,10 @@ def _layerwise(name: str) -> Callable[..., Any]:
     return found
 
 
+def _adapting(recipe: Recipe) -> dict[str, str]:
+    return {} if recipe.adapt is None else {"adapt": recipe.adapt}
+
+
 def _lars(groups: Groups, recipe: Recipe) -> Optimizer:
     found: Optimizer = _layerwise("LARS")(
         groups,
@@ -80,12 +84,15 @@ def _lars(groups: Groups, recipe: Recipe) -> Optimizer:
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         trust_coefficient=recipe.trust_coefficient,
+        **_adapting(recipe),
     )
     return found
 
 
 def _larc(groups: Groups, recipe: Recipe) -> Optimizer:
-    found: Optimizer = _layerwise("LARC")(_sgd(groups, recipe), trust_coefficient=recipe.trust_coefficient)
+    found: Optimizer = _layerwise("LARC")(
+        _sgd(groups, recipe), trust_coefficient=recipe.trust_coefficient, **_adapting(recipe)
+    )
     return found
 
 
