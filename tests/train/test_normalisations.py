@@ -27,7 +27,7 @@ _NUMBERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_norm_resumes_to_the_bit(tmp_path: Path, norm: str) -> None:
-    """Left in the second epoch and called again: the same weights file; what it keeps of the past included."""
+    """Left in the second epoch and called again: the same weights file, what is kept of the past included."""
     recipe = Recipe(**SMALL, norm=norm, **_NUMBERS.get(norm, {}))
     whole = run(tmp_path / "whole", recipe)
     with pytest.raises(LeftError):
@@ -70,6 +70,7 @@ def test_trained_weights_come_back_into_the_network(
     assert trained.log[-1]["metric"] == 0.0
     inputs = inputs.model_copy(update={"weights": str(trained.weights)})
     built = networks.of(inputs, task, evaluation_conversion(recipe)).build("net").module.eval()
+    built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(4, *task.input_shape)
     assert torch.equal(built(x), modules[0].eval()(x))
 
