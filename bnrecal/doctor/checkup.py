@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from bnrecal.doctor.diagnose import diagnose
 from bnrecal.doctor.finding import Diagnosis
-from bnrecal.host.device import channels_last
 from bnrecal.measure.images import CalibrationBatches, chunks, read_ahead, to_input
 from bnrecal.networks.network import Network
 from bnrecal.plan.grid import cells_of
@@ -28,7 +27,7 @@ def diagnose_one(opened: Opened, device: torch.device, on_stage: Callable[[str],
     for note in opened.notes:
         on_stage(f"note: {note}")
     network = opened.source.build(cell.arch)
-    channels_last(network.module.to(device))
+    network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.module.eval()
     ids = task.order(cell.seed)[: cell.n_samples]
     return diagnose(

@@ -8,7 +8,6 @@ from bnrecal.errors import BnrecalError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 
 def choose_device(name: str) -> "torch.device":
@@ -41,16 +40,3 @@ def now_s(device: "torch.device") -> float:
 
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def channels_last(module: "nn.Module") -> "nn.Module":
-    """The module, its tensors of four dimensions laid out with channels last.
-
-    `Module.to` refuses a module that also has tensors of five dimensions.
-    """
-    import torch
-
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    return module

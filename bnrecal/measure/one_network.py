@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from bnrecal.errors import BnrecalError
-from bnrecal.host.device import channels_last
 from bnrecal.measure.images import CalibrationBatches, evaluation_parts
 from bnrecal.networks.network import Network
 from bnrecal.networks.saved_weights import write_weights
@@ -91,7 +90,7 @@ def recalibrate_one(opened: Opened, device: torch.device, on_stage: Callable[[st
     for note in opened.notes:
         on_stage(f"note: {note}")
     network = opened.source.build(cell.arch)
-    channels_last(network.module.to(device))
+    network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     old = stored(network.module)
     on_stage(f"evaluating {task.n_evaluation:,} images with the statistics it has")
     before = _metric(task, network, device)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnrecal.host.device import channels_last, now_s
+from bnrecal.host.device import now_s
 from bnrecal.measure.images import (
     FORWARD_IMAGES,
     CalibrationBatches,
@@ -104,7 +104,7 @@ class _Bench:
         self.task, self.network, self.device = task, network, device
         self.predict, self.forward = network.predict, network.forward
         self.read_ahead = read_ahead(task)
-        self.module = channels_last(network.module.to(device))
+        self.module = network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.for_updates = (
             GroupedEvaluation(copy.deepcopy(self.module), self.forward)
             if GroupedEvaluation.can_serve(self.module)

@@ -1,13 +1,11 @@
 """A network with the normalisations of a recipe: to be trained, and to be evaluated afterwards."""
 
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnrecal.errors import BnrecalError
+from bnrecal.norms import convert
 from bnrecal.study.recipe import Recipe
 
 
@@ -23,12 +21,7 @@ class Conversion:
     dmax: float | None = None
 
     def __call__(self, module: nn.Module) -> nn.Module:
-        if find_spec("bnrecal.norms") is None:
-            raise BnrecalError(f"norm: {self.norm} is not there yet; valid: bn with all images of a forward")
-        convert = import_module("bnrecal.norms").convert
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        found: nn.Module = convert(module, **given)
-        return found
+        return convert(module, **vars(self))
 
 
 def training_conversion(recipe: Recipe) -> Conversion | None:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bnrecal.host.device import channels_last
 from bnrecal.networks.learner import Choices, Learner
 from bnrecal.study.recipe import Recipe
 from bnrecal.train.norms import (
@@ -45,7 +44,7 @@ class Learning:
         """Raises BnrecalError for what the network has not: normalisations to train, or to convert."""
         convert = training_conversion(recipe)
         module = learner.module if convert is None else convert(learner.module)
-        module = channels_last(module.to(device)).train()
+        module = module.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         set_momentum(module, recipe.bn_momentum)
         set_burn_in(module, recipe, steps)
         choices = None if learner.choices is None else learner.choices(module)

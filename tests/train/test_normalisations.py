@@ -8,7 +8,6 @@ import torch
 
 from bnrecal import networks
 from bnrecal.errors import BnrecalError
-from bnrecal.host.device import channels_last
 from bnrecal.study.inputs import Inputs
 from bnrecal.study.recipe import NORMS, OPTIMIZERS, Recipe
 from bnrecal.train.loop import train
@@ -71,7 +70,7 @@ def test_trained_weights_come_back_into_the_network(
     assert trained.log[-1]["metric"] == 0.0
     inputs = inputs.model_copy(update={"weights": str(trained.weights)})
     built = networks.of(inputs, task, evaluation_conversion(recipe)).build("net").module.eval()
-    channels_last(built)
+    built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(4, *task.input_shape)
     assert torch.equal(built(x), modules[0].eval()(x))
 
