@@ -104,13 +104,14 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
         n_burning = min(g, max(0, self.burn_in - int(self.n_seen)))
         mean, var = moments_with_gradient(input, g, self.eps)
         pooled_mean, pooled_var = self._pooled(mean, var, n_burning)
-        sigma = (pooled_var + self.eps).sqrt()
-        scale, shift = (var + self.eps).sqrt() / sigma, (mean - pooled_mean) / sigma
+        own, sigma = (var + self.eps).sqrt(), (pooled_var + self.eps).sqrt()
+        scale, shift = own / sigma, (mean - pooled_mean) / sigma
         if self.weight is not None:
             scale, shift = scale * self.weight.to(scale.dtype), shift * self.weight.to(scale.dtype)
         if self.bias is not None:
             shift = shift + self.bias.to(scale.dtype)
-        y = normalised(input, g, scale, shift, self.eps)[0]
+        known = mean.detach(), own.detach()
+        y = normalised(input, g, scale, shift, self.eps, known)[0]
         with torch.no_grad():
             self._track(mean, var, input.numel() // (g * self.num_features))
             self._keep(mean, var, n_burning, input, seen)
