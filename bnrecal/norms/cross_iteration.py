@@ -75,7 +75,7 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
                     "CrossIterationBatchNorm2d: compensate=True needs the convolution that feeds it"
                 )
             self._convolution = (convolution,)
-            convolution.register_forward_hook(self._see)
+            convolution.register_forward_hook(self._see, with_kwargs=True)
             # weights as rows (channels, inputs x kernel): 5-dimensional buffers know no channels-last
             n_weights = convolution.weight[0].numel()
             shapes += [(num_features, n_weights), (convolution.groups, n_weights), (num_features, n_weights)]
@@ -93,6 +93,7 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
             hooks = convolution._forward_hooks
             for key in [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is self]:
                 del hooks[key]
+                convolution._forward_hooks_with_kwargs.pop(key, None)
 
     def forward(self, input: Tensor) -> Tensor:
         check_dimensions(self, input)
@@ -211,10 +212,12 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
         d_mean[slot] = mean_derivative(convolution, images, outputs.shape).flatten(1)
         d_var[slot] = variance_derivative(convolution, images, outputs, mean.to(wide)).flatten(1)
 
-    def _see(self, convolution: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def _see(
+        self, convolution: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+    ) -> None:
         """The convolution's forward hook."""
         if self.training and self.window > 1:
-            self._seen = (args[0].detach(), output)
+            self._seen = ((args[0] if args else kwargs["input"]).detach(), output)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_seen": None}
