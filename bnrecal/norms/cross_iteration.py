@@ -69,11 +69,10 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
             self.register_buffer(name, torch.tensor(0, device=device))
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         shapes: list[tuple[int, ...]] = [(num_features,)] * 2
-        if compensate:
+        if compensate and window > 1:
             if convolution is None:
-                raise BnrecalError(
-                    "CrossIterationBatchNorm2d: compensate=True needs the convolution that feeds it"
-                )
+                kind = type(self).__name__
+                raise BnrecalError(f"{kind}: compensate=True needs the convolution that feeds it")
             self._convolution = (convolution,)
             convolution.register_forward_hook(self._see, with_kwargs=True)
             # weights as rows (channels, inputs x kernel): 5-dimensional buffers know no channels-last

@@ -387,3 +387,9 @@ def test_numbers_out_of_range(numbers: dict[str, Any]) -> None:
         CrossIterationBatchNorm2d(4, compensate=False, **numbers)
     with pytest.raises(BnrecalError, match="needs the convolution"):
         CrossIterationBatchNorm2d(4)
+
+
+def test_a_window_of_one_needs_no_convolution() -> None:
+    """There is no past to compensate: BatchNorm, by itself."""
+    x = images(3, 4, 5, 5)
+    close({"y": CrossIterationBatchNorm2d(4, window=1)(x)}, {"y": nn.BatchNorm2d(4)(x)}, 1e-5)
