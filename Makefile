@@ -22,6 +22,7 @@ bench: $(READY)
 	$(BIN)/python experiments/bench/optimisers.py
 	$(BIN)/python -W ignore experiments/bench/grid.py
 	$(BIN)/python experiments/bench/memory.py
+	$(BIN)/python experiments/bench/norms.py
 
 # kills, full disks, lost nodes, hostile files, in number; about half an hour on two cores
 faults: $(READY)
