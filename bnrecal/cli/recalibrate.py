@@ -12,7 +12,9 @@ from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
 @click.command(cls=SectionedCommand)
 @input_options
-@single.with_options(single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, device_option)
+@single.with_options(
+    single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, single.FROZEN, device_option
+)
 @click.option(
     "-o",
     "--output",
@@ -29,6 +31,7 @@ def recalibrate(
     /,
     study: Path | None,
     device: str,
+    frozen: str | None,
     output: Path,
     force: bool,
     every: bool,
@@ -42,10 +45,12 @@ def recalibrate(
     from bnrecal.host.device import choose_device
     from bnrecal.measure.one_network import recalibrate_one
     from bnrecal.networks.saved_weights import check_free
+    from bnrecal.recalibration.recalibrate import alone
 
     check_free(output, force, "--output")
     opened = single.one_setting(context, study, options)
-    found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
+    rule = single.frozen_of(frozen)
+    found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True), rule)
     found.write(output, opened.study, force)
     click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
     if as_json:
@@ -53,8 +58,8 @@ def recalibrate(
         return 0
     click.echo(_summary(found))
     click.echo(table(found.shifts, None if every else 10))
-    for name, reason in found.report.left_alone.items():
-        click.echo(f"left alone: {name or 'the model'}: {reason}")
+    for line in alone(found.report.left_alone):
+        click.echo(line)
     return 0
 
 

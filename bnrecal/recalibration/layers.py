@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from bnrecal.errors import BnrecalError
+from bnrecal.recalibration.frozen import Frozen, frozen_layers, reason_for
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,21 @@ def buffer_names(module: nn.Module) -> tuple[str, str, str]:
     return "running_mean", spread, "num_batches_tracked"
 
 
-def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
+def find_layers(model: nn.Module, frozen: Frozen = "auto") -> tuple[list[Layer], dict[str, str]]:
     """(layers to re-estimate, {name of a normalisation layer left alone: why}).
 
-    A BatchNorm in eval mode inside a model of which something is in train mode is frozen. A model
-    handed over wholly in eval mode has none frozen. Raises BnrecalError if no layer is live.
+    `frozen` says which BatchNorms keep what they have, as in frozen.py. Raises BnrecalError if no layer
+    is live, and for names that are not there.
     """
-    any_training = any(module.training for module in model.modules())
+    kept = frozen_layers(model, frozen)
     live: list[Layer] = []
     left: dict[str, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             if module.running_mean is None or module.running_var is None:
                 left[name] = "keeps no running statistics (track_running_stats=False)"
-            elif any_training and not module.training:
-                left[name] = "frozen: in eval mode inside a model in train mode"
+            elif name in kept:
+                left[name] = reason_for(frozen)
             else:
                 live.append(Layer(name, module))
         elif isinstance(module, nn.GroupNorm | nn.LayerNorm | _InstanceNorm):

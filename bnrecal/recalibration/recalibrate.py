@@ -1,6 +1,7 @@
 """The public way in: `recalibrate` and the scope `recalibrated`."""
 
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from bnrecal.host.device import now_s
 from bnrecal.recalibration.batches import Forward, call, exactly
 from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
 from bnrecal.recalibration.exact import check_rereadable, exact_statistics
+from bnrecal.recalibration.frozen import Frozen, left_by_mode
 from bnrecal.recalibration.layers import find_layers, inner_of
 from bnrecal.recalibration.merge import n_processes, together, walked
 from bnrecal.recalibration.scope import copies, put_back
@@ -39,6 +41,27 @@ class Recalibration:
     def images_per_s(self) -> float:
         return self.n_samples * self.n_passes / self.seconds
 
+    def __str__(self) -> str:
+        """What was done, and every layer that was left alone with the reason, one reason a line."""
+        images = f"{self.n_samples:,} images" + (f", read {self.n_passes} times" if self.n_passes > 1 else "")
+        head = f"{len(self.layers)} layers re-estimated from {images}, {self.seconds:.1f} s"
+        return "\n".join([head, *alone(self.left_alone)])
+
+
+def alone(left: dict[str, str]) -> list[str]:
+    """One line for each reason: the layers that were left alone for it, at most three by name."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        by_reason.setdefault(reason, []).append(name or "the model itself")
+    return [
+        f"left alone: {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}"
+        for reason, names in by_reason.items()
+    ]
+
+
+class FrozenWarning(UserWarning):
+    """BatchNorms were left alone for their mode; whether that was meant, only the caller knows."""
+
 
 def recalibrate(
     model: nn.Module,
@@ -50,6 +73,7 @@ def recalibrate(
     forward: Forward | None = None,
     reset: bool = True,
     snapshots: Iterable[int] = (),
+    frozen: Frozen = "auto",
 ) -> Recalibration:
     """Re-estimate the running statistics of every live BatchNorm of `model` from `batches`.
 
@@ -63,8 +87,8 @@ def recalibrate(
     - "exact": pooled statistics of every layer's evaluation-time input, which do not depend on how
       images are split into batches; reads them several times.
 
-    Inside, each live BatchNorm runs by batch, everything else as in evaluation. A BatchNorm in eval
-    mode inside a model in train mode is frozen and left alone, as are layers no batch reaches.
+    Inside, each live BatchNorm runs by batch, everything else as in evaluation. Frozen BatchNorms are left
+    alone, as are layers no batch reaches: `left_alone` of the result says which and why.
     Afterwards the model differs in running_mean, running_var (unbiased) and num_batches_tracked (calls,
     as PyTorch counts them) of the re-estimated layers alone; after an error in nothing.
     Under torch.distributed every process calls this with its own batches, and all end with the same
@@ -79,6 +103,9 @@ def recalibrate(
         forward: forward(model, batch); by default model(batch) or its first element.
         reset: False goes on from the statistics the model has ("ema", "cumulative").
         snapshots: image counts, each at the end of a batch, at which to keep the statistics as well.
+        frozen: "auto": where some BatchNorms are in train mode and some in eval mode, those in eval
+            mode, with a FrozenWarning; where all are in one mode, none. "by_mode": every one in eval
+            mode. "none". Or names of BatchNorms, or of parts of the model that hold some.
 
     Raises:
         BnrecalError: no BatchNorm with running statistics, too few images, a batch with a single
@@ -93,22 +120,25 @@ def recalibrate(
         if estimator == "exact":
             check_rereadable(batches)
         ready = _initialised(model, batches, forward)
-        find_layers(model)
+        find_layers(model, frozen)
         return wanted, ready
 
     ready: list[tuple[frozenset[int], Iterable[Any]]] = []
     together(lambda: ready.append(prepared()))
     wanted, batches = ready[0]
-    _, left_alone = find_layers(model)
+    _, left_alone = find_layers(model, frozen)
+    said = left_by_mode(model, frozen)
+    if said:
+        warnings.warn(said, FrozenWarning, stacklevel=2)
     device = next((b.device for b in model.buffers()), torch.device("cpu"))
     started = now_s(device)
     counter = _Counter()
     if estimator == "exact":
-        final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add)
+        final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add, frozen)
     else:
         rule = make_estimator(estimator, momentum) if isinstance(estimator, str) else estimator
         n_passes = 1
-        with Walk(model, rule, forward, reset) as walk:
+        with Walk(model, rule, forward, reset, frozen=frozen) as walk:
             final = walked(walk, lambda: _step_through(walk, batches, n_samples, wanted, counter))
     final.write_to(model)
     return Recalibration(
@@ -151,7 +181,7 @@ def _not_reached(model: nn.Module, reached: Iterable[str], left_alone: Iterable[
 def recalibrated(model: nn.Module, batches: Iterable[Any], **settings: Any) -> Iterator[Recalibration]:
     """`recalibrate` for the length of a with-block; afterwards the old statistics are back."""
     _initialised_only(model)
-    layers, _ = find_layers(model)
+    layers, _ = find_layers(inner_of(model), settings.get("frozen", "auto"))
     before = copies(layers)
     try:
         yield recalibrate(model, batches, **settings)
