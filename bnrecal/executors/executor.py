@@ -9,7 +9,8 @@ from typing import Any, Protocol, Self
 from bnrecal.study.cells import Cell, Pass
 from bnrecal.study.inputs import Inputs
 
-OnImages = Callable[[Pass, int], None]  # told which pass just read how many calibration images
+# Told which pass just read how many calibration images; a negative number: so many will be read again.
+OnImages = Callable[[Pass, int], None]
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,13 @@ class Job:
     """What is the same for all passes of a sweep.
 
     `threads` are the processor threads of one process: a convolution may round otherwise under another
-    number, so every executor uses the same. `timeout_s` limits one pass.
+    number. None: each pass has as many as torch takes by itself, fewer while other processes keep
+    processors busy (host/threads.py); every executor chooses by that rule. `timeout_s` limits one pass.
     """
 
     inputs: Inputs
     device: str = "auto"
-    threads: int | None = None  # None: as many as torch takes by itself
+    threads: int | None = None
     timeout_s: float | None = None
 
 
@@ -39,6 +41,7 @@ class Outcome:
     evaluation_batch: int | None = None  # images in one evaluation forward
     environment: dict[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] | None = None  # of `eval`, image by image: see tasks/task.py
+    usage: Mapping[str, float | None] = field(default_factory=dict)  # of processors: see host/load.py
 
 
 class Executor(Protocol):

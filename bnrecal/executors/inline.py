@@ -5,6 +5,8 @@ from types import TracebackType
 from typing import Self
 
 from bnrecal.executors.executor import Job, OnImages, Outcome
+from bnrecal.host.load import Load
+from bnrecal.host.threads import Threads, threads_kept
 from bnrecal.plan.opened import Opened
 from bnrecal.study.cells import Pass
 
@@ -14,6 +16,7 @@ class Inline:
 
     def __init__(self, job: Job, opened: Opened | None = None) -> None:
         self.job, self.opened = job, opened
+        self.threads = Threads(job.threads, Load())
 
     def __enter__(self) -> Self:
         return self
@@ -26,6 +29,11 @@ class Inline:
     def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
         from bnrecal.executors.workplace import Workplace
 
-        workplace = Workplace(self.job, self.opened)
-        for todo in passes:
-            yield from workplace.run(todo, lambda n, todo=todo: on_images(todo, n))  # type: ignore[misc]
+        with threads_kept():
+            workplace = Workplace(self.job, self.opened)
+            for todo in passes:
+                yield from workplace.run(
+                    todo,
+                    lambda n, todo=todo: on_images(todo, n),  # type: ignore[misc]
+                    self.threads,
+                )

@@ -1,8 +1,11 @@
 """Where a pass is run, whichever executor ordered it: one process, its device, the data it opened."""
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,8 +15,11 @@ from bnrecal.executors.deadline import Deadline, TimedOut
 from bnrecal.executors.executor import Job, Outcome, utc_now
 from bnrecal.host.device import choose_device
 from bnrecal.host.environment import describe_environment
+from bnrecal.host.load import Load, Usage
+from bnrecal.host.threads import Crowded, Threads
 from bnrecal.measure.images import is_out_of_memory
 from bnrecal.measure.recalibrated import Measured, measure
+from bnrecal.networks.network import Network
 from bnrecal.plan.opened import Opened
 from bnrecal.study.cells import Cell, Pass
 
@@ -27,6 +33,7 @@ class Workplace:
     """
 
     def __init__(self, job: Job, opened: Opened | None = None) -> None:
+        self.load = Load()
         self.timeout_s = job.timeout_s
         if job.threads is not None:
             torch.set_num_threads(job.threads)
@@ -35,15 +42,44 @@ class Workplace:
         self.source = opened.source if opened else networks.of(job.inputs, self.task)
         self.data_digest = self.task.data_digest()
 
-    def run(self, todo: Pass, on_images: Callable[[int], None]) -> Iterator[Outcome]:
-        """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for."""
-        left = list(todo.cells)
-        started_at = utc_now()
+    def run(
+        self, todo: Pass, on_images: Callable[[int], None], threads: Threads | None = None
+    ) -> Iterator[Outcome]:
+        """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for.
+
+        With `threads` the pass gets as many as fit when it begins. Should others come to want the
+        processors while it runs, its cells that are not done yet begin anew with fewer threads, once, and
+        `on_images` is told how many images are to be read again, as a negative number.
+        """
+        deadline = Deadline(self.timeout_s)
+        left = yield from self._attempt(todo, on_images, deadline, threads, may_begin_anew=True)
+        if left:
+            yield from self._attempt(Pass(left), on_images, deadline, threads, may_begin_anew=False)
+
+    def _attempt(
+        self,
+        todo: Pass,
+        on_images: Callable[[int], None],
+        deadline: Deadline,
+        threads: Threads | None,
+        may_begin_anew: bool,
+    ) -> Generator[Outcome, None, tuple[Cell, ...]]:
+        """The pass with one number of threads; returns the cells to be done with fewer."""
+        left, counted = list(todo.cells), Counted(on_images)
+        started_at, usage = utc_now(), Usage(self.load)
+        watch = None
+        if threads is not None:
+            chosen = threads.choose()
+            torch.set_num_threads(chosen)
+            watch = partial(threads.check, chosen, raises=may_begin_anew)
         try:
-            for result in self._measured(todo, on_images):
+            for result in self._measured(todo, counted, deadline, watch):
                 left.remove(result.cell)
-                yield self._outcome(result.cell, started_at, result=result)
-            return
+                yield self._outcome(result.cell, started_at, usage, result=result)
+            return ()
+        except Crowded:
+            on_images(-counted.n)
+            return tuple(left)
         except TimedOut:
             failure, reason = "timed out", f"the pass took longer than {self.timeout_s:g} s (--timeout)"
         except NotANumberError as error:
@@ -57,11 +93,20 @@ class Workplace:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         for cell in left:
-            yield self._outcome(cell, started_at, error=reason, failure=failure)
+            yield self._outcome(cell, started_at, usage, error=reason, failure=failure)
+        return ()
 
-    def _measured(self, todo: Pass, on_images: Callable[[int], None]) -> Iterator[Measured]:
-        """What `measure` gives, with the clock of the pass running only while it works."""
-        deadline = Deadline(self.timeout_s)
+    def _measured(
+        self,
+        todo: Pass,
+        on_images: Callable[[int], None],
+        deadline: Deadline,
+        watch: Callable[[], None] | None,
+    ) -> Iterator[Measured]:
+        """What `measure` gives, with the clock of the pass running only while it works.
+
+        `watch` is called before every forward.
+        """
 
         def on_images_in_time(n: int) -> None:
             deadline.check()
@@ -70,6 +115,8 @@ class Workplace:
         with deadline.running():
             self.check(todo)
             network = self.source.build(todo.first.arch)
+            if watch is not None:
+                network = _watched(network, watch)
             results = measure(todo, self.task, network, self.device, on_images_in_time)
         try:
             while True:
@@ -99,6 +146,7 @@ class Workplace:
         self,
         cell: Cell,
         started_at: str,
+        usage: Usage,
         result: Measured | None = None,
         error: str | None = None,
         failure: str | None = None,
@@ -113,7 +161,30 @@ class Workplace:
             result.evaluation_batch if result else None,
             describe_environment(str(self.device)),
             result.evidence if result else None,
+            usage.so_far(),
         )
+
+
+@dataclass
+class Counted:
+    """Hands on how many images were read, and remembers it."""
+
+    on_images: Callable[[int], None]
+    n: int = 0
+
+    def __call__(self, n: int) -> None:
+        self.n += n
+        self.on_images(n)
+
+
+def _watched(network: Network, watch: Callable[[], None]) -> Network:
+    """The network with `watch` called before every forward."""
+
+    def forward(module: torch.nn.Module, images: Any) -> Any:
+        watch()
+        return network.forward(module, images)
+
+    return replace(network, forward=forward)
 
 
 def _first_line(error: BaseException) -> str:

@@ -182,4 +182,5 @@ def row_of(outcome: Outcome, study: Study, study_file: str | None = None) -> Row
         "evaluation_batch": outcome.evaluation_batch,
         "inputs": study.model_dump(mode="json", include=set(Inputs.model_fields), exclude_none=True),
         "study": study_file,
+        **outcome.usage,
     }
