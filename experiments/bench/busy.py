@@ -29,25 +29,35 @@ SETTINGS: dict[str, dict[str, str]] = {
     "spin 20000": {"GOMP_SPINCOUNT": "20000"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"OMP_NUM_THREADS": "1"},
+    "follow load": {"FOLLOW": "1"},  # bnrecal's own way
 }
 WORKER = """
-import json, sys
-from bnrecal import networks, tasks
-from bnrecal.host.device import choose_device
-from bnrecal.measure.recalibrated import measure
+import functools, json, os, sys, time
+import torch
+from bnrecal.executors.executor import Job
+from bnrecal.executors.workplace import Workplace
+from bnrecal.host.load import WINDOW_S, Load
+from bnrecal.host.threads import Threads
 from bnrecal.study.cells import Pass
 from bnrecal.study.study import make_study
 from bnrecal.sweep.plan import cells_of
-import resource, time, os
+
+threads = Threads(None if os.environ.get("FOLLOW") else torch.get_num_threads(), Load())
+
+@functools.cache
+def opened(name, arch, bs, n):
+    study = make_study(dict(task=name, arch=[arch], bs=[bs], samples=[n]))
+    return Workplace(Job(study, "cpu")), Pass(tuple(cells_of(study)))
 
 for line in sys.stdin:
-    name, arch, bs, n = json.loads(line)
-    study = make_study(dict(task=name, arch=[arch], bs=[bs], samples=[n]))
-    task = tasks.of(study)
-    network = networks.of(study, task).build(arch)
+    workplace, todo = opened(*json.loads(line))
+    threads.load.look()
+    time.sleep(1.1 * WINDOW_S)  # what was there before is another setting's turn
+    threads.load.look()
     t0, c0 = time.perf_counter(), time.process_time()
-    (found,) = measure(Pass(tuple(cells_of(study))), task, network, choose_device("cpu"), lambda n: None)
-    print(json.dumps([found.recal_s, time.perf_counter() - t0, time.process_time() - c0]), flush=True)
+    (found,) = workplace.run(todo, lambda n: None, threads)
+    seconds = found.figures["recal_s"], time.perf_counter() - t0, time.process_time() - c0
+    print(json.dumps([*seconds, found.environment["threads"]]), flush=True)
 """
 SPIN = "while True: pass"
 Times = dict[tuple[str, str, bool], list[list[float]]]
@@ -67,7 +77,7 @@ class Worker:
         )
 
     def seconds(self, what: tuple[str, str, int, int]) -> list[float]:
-        """Of the update pass, of the pass, and of its processor time."""
+        """Of the update pass, of the pass, of its processor time; and its number of threads."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(what) + "\n")
@@ -112,10 +122,9 @@ def measured(names: list[str], rounds: int) -> Times:
 def main(rounds: int, names: list[str]) -> None:
     times = measured(names, rounds)
     for each in PASSES:
-        print(f"\n{each:16}{'quiet':>26}{'busy':>27}   ratio to the best quiet time of a setting")
-        print(
-            f"{'':16}{'update':>8}{'pass':>9}{'cpu':>9}{'update':>9}{'pass':>9}{'cpu':>9}{'quiet':>9}{'busy':>7}"
-        )
+        print(f"\n{each:16}{'quiet':>27}{'busy':>27}     pass by the best quiet one")
+        heads = "".join(f"{head:>9}" for head in 2 * ("update s", "pass s", "cpu s"))
+        print(f"{'':16}{heads}{'quiet':>9}{'busy':>9}  threads")
         medians = {
             key: [statistics.median(column) for column in zip(*values, strict=True)]
             for key, values in times.items()
@@ -123,8 +132,9 @@ def main(rounds: int, names: list[str]) -> None:
         best = min(medians[name, each, False][1] for name in names)
         for name in names:
             quiet, busy = medians[name, each, False], medians[name, each, True]
-            figures = "".join(f"{value:>9.2f}" for value in (*quiet, *busy))
-            print(f"{name:15}{figures}{quiet[1] / best:>9.2f}{busy[1] / best:>7.2f}", flush=True)
+            figures = "".join(f"{value:>9.2f}" for value in (*quiet[:3], *busy[:3]))
+            ratios = f"{quiet[1] / best:>9.2f}{busy[1] / best:>9.2f}"
+            print(f"{name:16}{figures}{ratios}  {quiet[3]:.0f}, {busy[3]:.0f}", flush=True)
 
 
 if __name__ == "__main__":
