@@ -38,16 +38,18 @@ from bnrecal.executors.executor import Job
 from bnrecal.executors.workplace import Workplace
 from bnrecal.host.load import WINDOW_S, Load
 from bnrecal.host.threads import Threads
-from bnrecal.study.cells import Pass
-from bnrecal.study.study import make_study
-from bnrecal.sweep.plan import cells_of
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import open_study
+from bnrecal.plan.passes import passes_of
 
 threads = Threads(None if os.environ.get("FOLLOW") else torch.get_num_threads(), Load())
 
 @functools.cache
 def opened(name, arch, bs, n):
-    study = make_study(dict(task=name, arch=[arch], bs=[bs], samples=[n]))
-    return Workplace(Job(study, "cpu")), Pass(tuple(cells_of(study)))
+    settings = dict(task=name, arch=[arch], bs=[bs], samples=[n], baseline=False)
+    opened = open_study(settings, {})
+    (todo,) = passes_of(cells_of(opened))
+    return Workplace(Job(opened.study, "cpu"), opened), todo
 
 for line in sys.stdin:
     workplace, todo = opened(*json.loads(line))
