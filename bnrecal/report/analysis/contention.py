@@ -14,9 +14,9 @@ def lacking(row: Row) -> float | None:
     """
     threads, left = (row["environment"] or {}).get("threads"), row.get("cpus_left")
     on_gpu = str(row["device"] or "").startswith("cuda")
-    if on_gpu or left is None or not isinstance(threads, int) or isinstance(threads, bool):
+    if on_gpu or left is None or not isinstance(threads, int):
         return None
-    return max(0.0, threads - left)
+    return max(0.0, threads - float(left))
 
 
 def is_disturbed(row: Row) -> bool:

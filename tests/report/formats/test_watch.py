@@ -1,6 +1,7 @@
 """Watching: the table of a store that grows, and that of a sweep while it works."""
 
 import io
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -68,10 +69,9 @@ def test_watching_elsewhere_prints_each_row_once(tmp_path: Path) -> None:
     store.append(row("a", 8, 64, 0.1))
     file = Answering(lambda: Store(tmp_path).append(row("b", 8, 64, 0.2, status="failed", error="broke")))
     watch(store, Console(file=file, force_terminal=False), rounds=3, every_s=0.01)
-    assert file.getvalue().splitlines() == [
-        "a bs 8 n 64 ema: update 0.1000 eval 0.1100",
-        "b bs 8 n 64 ema: failed: broke",
-    ]
+    first, second = file.getvalue().splitlines()
+    assert re.fullmatch(r"a .*bs 8 .*n 64.*: update 0\.1000 eval 0\.1100", first)
+    assert re.fullmatch(r"b .*bs 8 .*n 64.*: failed: broke", second)
 
 
 def test_watching_on_a_terminal_shows_table_and_sum(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_watch_ends_with_130_when_interrupted(tmp_path: Path) -> None:
     running = start("report", "--watch", "--out", tmp_path)
     assert running.stdout is not None
     try:
-        assert running.stdout.readline().startswith("a bs 8")
+        assert running.stdout.readline().startswith("a ")
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=PATIENCE_S)
     finally:
