@@ -40,12 +40,14 @@ def recalibrate(
     Prints the metric before and after, and how far each layer's statistics moved.
     """
     from bnrecal.host.device import choose_device
+    from bnrecal.host.threads import threads_fitting
     from bnrecal.measure.one_network import recalibrate_one
     from bnrecal.networks.saved_weights import check_free
 
     check_free(output, force, "--output")
     opened = single.one_setting(context, study, options)
-    found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
+    with threads_fitting():
+        found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
     found.write(output, opened.study, force)
     click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
     if as_json:

@@ -44,6 +44,16 @@ class Threads:
 
 
 @contextmanager
+def threads_fitting() -> Iterator[None]:
+    """A scope in which torch has as many threads as find a processor to themselves when it begins."""
+    import torch
+
+    with threads_kept():
+        torch.set_num_threads(Threads(None, Load()).choose())
+        yield
+
+
+@contextmanager
 def threads_kept() -> Iterator[None]:
     """A scope in which torch's number of threads may be set; afterwards it is what it was."""
     import torch
