@@ -46,13 +46,14 @@ def verify(
     from bnrecal.study.axes import label
     from bnrecal.sweep.verify import drawn, repeated
 
-    rows = Store(out).latest()
+    rows = Store(out).evaluated()
     if not any(row["status"] == "done" for row in rows):
         raise BnrecalError(f"--out: no finished cells in {Store(out).path}; run `bnrecal sweep` first")
     chosen = [row_of_key(rows, key) for key in keys] or drawn(rows, sample, sample_seed)
     n_different = n_lost = 0
     for found in repeated(
-        chosen, lambda inputs, threads: replace(running, threads=running.threads or threads).open(inputs)
+        chosen,
+        lambda inputs, threads: replace(running, threads=running.threads or threads).open(inputs, out=out),
     ):
         row = found.row
         if found.again is None:

@@ -1,6 +1,7 @@
 """Passes one after another in this process: the reference every other executor must equal."""
 
 from collections.abc import Iterator
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +9,7 @@ from bnrecal.executors.executor import Job, OnImages, Outcome
 from bnrecal.host.load import Load
 from bnrecal.host.threads import Threads, threads_kept
 from bnrecal.plan.opened import Opened
-from bnrecal.study.cells import Pass
+from bnrecal.study.cells import AnyPass
 
 
 class Inline:
@@ -26,14 +27,10 @@ class Inline:
     ) -> None:
         pass
 
-    def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
+    def run(self, passes: Iterator[AnyPass], on_images: OnImages) -> Iterator[Outcome]:
         from bnrecal.executors.workplace import Workplace
 
         with threads_kept():
             workplace = Workplace(self.job, self.opened)
             for todo in passes:
-                yield from workplace.run(
-                    todo,
-                    lambda n, todo=todo: on_images(todo, n),  # type: ignore[misc]
-                    self.threads,
-                )
+                yield from workplace.run(todo, partial(on_images, todo), self.threads)

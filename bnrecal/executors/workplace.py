@@ -1,11 +1,13 @@
 """Where a pass is run, whichever executor ordered it: one process, its device, the data it opened."""
 
+import math
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -19,9 +21,18 @@ from bnrecal.host.load import Load, Usage
 from bnrecal.host.threads import Crowded, Threads
 from bnrecal.measure.images import is_out_of_memory
 from bnrecal.measure.recalibrated import Measured, measure
-from bnrecal.networks.network import Network
+from bnrecal.measure.trained import train_one, trained_source
+from bnrecal.networks.network import Network, NetworkSource
 from bnrecal.plan.opened import Opened
-from bnrecal.study.cells import Cell, Pass
+from bnrecal.study.cells import AnyCell, AnyPass, Pass, Training, TrainingPass, pass_of
+from bnrecal.train.loop import Progress
+
+
+class Said(Protocol):
+    """Told how many images were just read, and of a training how far it is."""
+
+    def __call__(self, n: int, said: str = "", /) -> None: ...
+
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
 
@@ -34,54 +45,59 @@ class Workplace:
 
     def __init__(self, job: Job, opened: Opened | None = None) -> None:
         self.load = Load()
-        self.timeout_s = job.timeout_s
+        self.job = job
         if job.threads is not None:
             torch.set_num_threads(job.threads)
         self.device = choose_device(job.device)
         self.task = opened.task if opened else tasks.of(job.inputs)
         self.source = opened.source if opened else networks.of(job.inputs, self.task)
         self.data_digest = self.task.data_digest()
+        self.trained: tuple[str, NetworkSource] | None = None  # the last training a pass stood on
 
-    def run(
-        self, todo: Pass, on_images: Callable[[int], None], threads: Threads | None = None
-    ) -> Iterator[Outcome]:
+    def run(self, todo: AnyPass, on_images: Said, threads: Threads | None = None) -> Iterator[Outcome]:
         """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for.
 
         With `threads` the pass gets as many as fit when it begins. Should others come to want the
         processors while it runs, its cells that are not done yet begin anew with fewer threads, once, and
-        `on_images` is told how many images are to be read again, as a negative number.
+        `on_images` is told how many images are to be read again, as a negative number. A training always
+        gets the whole number: interrupted and gone on with another it would end elsewhere.
         """
-        deadline = Deadline(self.timeout_s)
+        deadline = Deadline(self.job.timeout_s)
         left = yield from self._attempt(todo, on_images, deadline, threads, may_begin_anew=True)
-        if left:
-            yield from self._attempt(Pass(left), on_images, deadline, threads, may_begin_anew=False)
+        if left is not None:
+            yield from self._attempt(left, on_images, deadline, threads, may_begin_anew=False)
 
     def _attempt(
         self,
-        todo: Pass,
-        on_images: Callable[[int], None],
+        todo: AnyPass,
+        on_images: Said,
         deadline: Deadline,
         threads: Threads | None,
         may_begin_anew: bool,
-    ) -> Generator[Outcome, None, tuple[Cell, ...]]:
-        """The pass with one number of threads; returns the cells to be done with fewer."""
-        left, counted = list(todo.cells), Counted(on_images)
+    ) -> Generator[Outcome, None, AnyPass | None]:
+        """The pass with one number of threads; returns what is to be done with fewer."""
+        left: list[AnyCell] = list(todo.cells)
+        counted = Counted(on_images)
         started_at, usage = utc_now(), Usage(self.load)
         watch = None
         if threads is not None:
-            chosen = threads.choose()
+            chosen = threads.whole() if isinstance(todo, TrainingPass) else threads.choose()
             torch.set_num_threads(chosen)
             watch = partial(threads.check, chosen, raises=may_begin_anew)
         try:
+            if isinstance(todo, TrainingPass):
+                yield self._outcome_of_training(todo.training, started_at, usage, on_images)
+                return None
             for result in self._measured(todo, counted, deadline, watch):
                 left.remove(result.cell)
                 yield self._outcome(result.cell, started_at, usage, result=result)
-            return ()
+            return None
         except Crowded:
             on_images(-counted.n)
-            return tuple(left)
+            return pass_of(left)
         except TimedOut:
-            failure, reason = "timed out", f"the pass took longer than {self.timeout_s:g} s (--timeout)"
+            limit = self.job.timeout_s
+            failure, reason = "timed out", f"the pass took longer than {limit:g} s (--timeout)"
         except NotANumberError as error:
             failure, reason = "not a number", str(error)
         except Exception as error:
@@ -94,14 +110,10 @@ class Workplace:
             torch.cuda.empty_cache()
         for cell in left:
             yield self._outcome(cell, started_at, usage, error=reason, failure=failure)
-        return ()
+        return None
 
     def _measured(
-        self,
-        todo: Pass,
-        on_images: Callable[[int], None],
-        deadline: Deadline,
-        watch: Callable[[], None] | None,
+        self, todo: Pass, on_images: Said, deadline: Deadline, watch: Callable[[], None] | None
     ) -> Iterator[Measured]:
         """What `measure` gives, with the clock of the pass running only while it works.
 
@@ -113,8 +125,9 @@ class Workplace:
             on_images(n)
 
         with deadline.running():
+            source = self._source_of(todo)
             self.check(todo)
-            network = self.source.build(todo.first.arch)
+            network = source.build(todo.first.arch)
             if watch is not None:
                 network = _watched(network, watch)
             results = measure(todo, self.task, network, self.device, on_images_in_time)
@@ -128,13 +141,63 @@ class Workplace:
         finally:
             results.close()
 
-    def check(self, todo: Pass) -> None:
+    def _outcome_of_training(
+        self, training: Training, started_at: str, usage: Usage, on_images: Said
+    ) -> Outcome:
+        """Train, telling images and how far it is; the time limit is one of walks, not of trainings."""
+        started = time.perf_counter()
+        told = 0
+
+        def on_progress(now: Progress) -> None:
+            nonlocal told
+            done = round(training.n_samples * ((now.epoch - 1) + now.step / now.steps) / now.epochs)
+            loss = "" if math.isnan(now.loss) else f" loss {now.loss:.3f}"
+            on_images(max(0, done - told), f"epoch {now.epoch}/{now.epochs}{loss}")
+            told = max(told, done)
+
+        folder = self._folder_of(training)
+        found = train_one(
+            training, self.task, self.source, folder, self.device, on_progress, check=lambda: None
+        )
+        figures = {
+            "loss": float(found.log[-1]["loss"]) if found.log else None,
+            "train_s": found.seconds,
+            "total_s": time.perf_counter() - started,
+        }
+        about = describe_environment(str(self.device))
+        return Outcome(
+            training,
+            str(self.device),
+            started_at,
+            figures,
+            environment=about,
+            weights_sha256=found.sha256,
+            usage=usage.so_far(),
+        )
+
+    def _folder_of(self, training: Training) -> Path:
+        assert self.job.trained is not None
+        return Path(self.job.trained) / training.key
+
+    def _source_of(self, todo: Pass) -> NetworkSource:
+        """The source of the pass's network: the study's, or what one of its trainings left."""
+        training = todo.first.trained
+        if training is None:
+            return self.source
+        if self.trained is None or self.trained[0] != training.key:
+            folder = self._folder_of(training)
+            self.trained = training.key, trained_source(training, self.job.inputs, self.task, folder)
+        return self.trained[1]
+
+    def check(self, todo: AnyPass) -> None:
         """Refuse a pass whose data, weights or definitions are not the ones found here."""
-        digest = self.source.digest(todo.first.arch)
+        if isinstance(todo, TrainingPass):
+            return  # looks for itself
+        digest = self.source.digest(todo.first.arch) if todo.first.trained is None else None
         for cell in todo.cells:
             for what, found, wanted in (
                 ("data", self.data_digest, cell.data_digest),
-                ("weights", digest, cell.weights_digest),
+                ("weights", digest or cell.weights_digest, cell.weights_digest),
             ):
                 if found != wanted:
                     raise BnrecalError(
@@ -144,7 +207,7 @@ class Workplace:
 
     def _outcome(
         self,
-        cell: Cell,
+        cell: AnyCell,
         started_at: str,
         usage: Usage,
         result: Measured | None = None,
@@ -161,7 +224,7 @@ class Workplace:
             result.evaluation_batch if result else None,
             describe_environment(str(self.device)),
             result.evidence if result else None,
-            usage.so_far(),
+            usage=usage.so_far(),
         )
 
 
@@ -169,12 +232,12 @@ class Workplace:
 class Counted:
     """Hands on how many images were read, and remembers it."""
 
-    on_images: Callable[[int], None]
+    on_images: Said
     n: int = 0
 
-    def __call__(self, n: int) -> None:
+    def __call__(self, n: int, said: str = "", /) -> None:
         self.n += n
-        self.on_images(n)
+        self.on_images(n, said)
 
 
 def _watched(network: Network, watch: Callable[[], None]) -> Network:

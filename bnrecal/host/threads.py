@@ -27,15 +27,18 @@ class Threads:
         self.fixed, self.load = fixed, load
         self.most = fixed or 0  # torch's choice, once it is loaded
 
-    def choose(self) -> int:
-        """For a pass that begins now."""
-        if self.fixed is not None:
-            return self.fixed
+    def whole(self) -> int:
+        """The user's number or torch's own choice, however busy the machine is."""
         if not self.most:
             import torch
 
             self.most = torch.get_num_threads()
-        return 1 if self.most == 1 else fitting(self.load.left(), self.most)
+        return self.most
+
+    def choose(self) -> int:
+        """For a pass that begins now."""
+        most = self.whole()
+        return most if self.fixed is not None or most == 1 else fitting(self.load.left(), most)
 
     def check(self, chosen: int, raises: bool = True) -> None:
         """Look at the machine; Crowded where a pass that runs with `chosen` threads would now get fewer."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Single:
             "format": FORMAT,
             "version": version("bnrecal"),
             "inputs": inputs.model_dump(mode="json", exclude=grid),
-            "setting": asdict(self.cell),
+            "setting": self.cell.facts(),
             "before": self.before,
             "after": self.after,
         }
@@ -57,7 +57,7 @@ class Single:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            **asdict(self.cell),
+            **self.cell.facts(),
             "before": self.before,
             "after": self.after,
             "recal_s": self.recal_s,

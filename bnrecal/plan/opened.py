@@ -8,6 +8,8 @@ from bnrecal import networks, tasks
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import NetworkSource
 from bnrecal.study.inputs import make_inputs
+from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipes import recipes_of
 from bnrecal.study.study import GRIDS, Study, make_study
 from bnrecal.tasks.task import Task
 
@@ -19,17 +21,19 @@ class Opened:
     study: Study
     task: Task
     source: NetworkSource
+    recipes: tuple[Recipe, ...] = ()  # of the networks this study trains; none: its networks are as they come
 
     @classmethod
     def of(cls, study: Study) -> Self:
         """A study that is complete, such as one read back from a row."""
         task = tasks.of(study)
-        return cls(study, task, networks.of(study, task))
+        return cls(study, task, networks.of(study, task), _recipes(study, {}))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know before a run."""
-        return tuple(note for note in (self.task.note, self.source.note) if note)
+        about_weights = None if self.recipes else self.source.note
+        return tuple(note for note in (self.task.note, about_weights) if note)
 
 
 def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened:
@@ -51,7 +55,18 @@ def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened
         given["samples"] = default_samples(task.n_calibration)
         if "bs" not in given:
             given["bs"] = [b for b in GRIDS["garments"][0] if b <= given["samples"][0]] or [1]
-    return Opened(make_study(given, places), task, source)
+    study = make_study(given, places)
+    return Opened(study, task, source, _recipes(study, places))
+
+
+def _recipes(study: Study, places: Mapping[str, str]) -> tuple[Recipe, ...]:
+    if study.train is None:
+        return ()
+    if study.weights is not None and study.model == "supernet":
+        place = places.get("weights", "weights")
+        raise BnrecalError(f"{place}: a study that trains the supernet makes its own")
+    table = places.get("train", "train")
+    return tuple(recipes_of(study.train, {name: f"{table}.{name}" for name in study.train}))
 
 
 def _is_list(value: object) -> bool:

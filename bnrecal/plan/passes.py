@@ -16,6 +16,7 @@ def passes_of(cells: Iterable[Cell]) -> list[Pass]:
     together: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
     for cell in cells:
         alone = cell.estimator == "exact" or bool(cell.batch_size and cell.n_samples % cell.batch_size)
-        alike = (cell.task, cell.arch, cell.batch_size, cell.estimator, cell.momentum, cell.seed)
+        trained = cell.trained.key if cell.trained else None
+        alike = (cell.task, cell.arch, trained, cell.batch_size, cell.estimator, cell.momentum, cell.seed)
         together[*alike, cell.n_samples if alone else 0].append(cell)
     return [Pass(tuple(sorted(group, key=lambda c: c.n_samples))) for group in together.values()]

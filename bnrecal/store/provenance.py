@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.store.rows import Row
+from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import grid_of
 from bnrecal.study.inputs import Inputs
 from bnrecal.study.study import Study, make_study
@@ -32,6 +32,8 @@ def inputs_of(row: Row) -> Mapping[str, Any]:
 def study_of(row: Row) -> Study:
     """The study of this row's cell alone; raises BnrecalError where the row cannot be one's."""
     settings = {**inputs_of(row), **grid_of(row), "baseline": False}
+    if row.get("trained") is not None:
+        settings["train"] = row.get("recipe") or {}
     return make_study(settings, {name: f"row {row['key']}: {name}" for name in settings})
 
 
@@ -39,6 +41,9 @@ def command_of(row: Row, folder: Path) -> list[str]:
     """The words of the command that does this cell again, into a folder of its own."""
     words = ["bnrecal", "sweep"]
     kept = folder / str(row.get("study"))
+    if row.get("trained") is not None or not is_evaluated(row):  # a recipe has no options, only a file
+        which = [] if not is_evaluated(row) else ["--only", f"key={row['key']}"]
+        return [*words, "--study", str(kept), *which, "--out", f"again-{row['key'][:8]}"]
     if kept.parent == folder and kept.is_file():  # a row may name any path; only a file beside it is meant
         words += ["--study", str(kept)]
     else:

@@ -55,6 +55,8 @@ OPTIMIZERS: dict[str, Usual] = {
     "lars": Usual(2.0, 5e-4, ("momentum", "nesterov", "trust_coefficient"), 0.001),
     "larc": Usual(0.05, 5e-4, ("momentum", "nesterov", "trust_coefficient"), 0.02),
 }
+# These have no running statistics: there is nothing to re-estimate.
+WITHOUT_STATISTICS = tuple(norm for norm, heeded in NORMS.items() if "bn_momentum" not in heeded)
 _ONLY_SOME_HEED = {
     "norm": {name for fields in NORMS.values() for name in fields},
     "optimizer": {name for usual in OPTIMIZERS.values() for name in usual.heeds},

@@ -301,7 +301,7 @@ def _recommended(
 ) -> Recommendation:
     if not any(ladder.rungs for ladder in ladders):
         if any(ladder.stopped == "out of time" for ladder in ladders):
-            raise BnrecalError(f"--max-seconds: over before anything was measured; give more")
+            raise BnrecalError("--max-seconds: over before anything was measured; give more")
         raise BnrecalError("--max-images: too few for a single batch of every estimator; give more")
     best = _best(ladders)
     chosen, shown = None, False

@@ -64,7 +64,7 @@ def repeated(rows: Sequence[Row], open_executor: Open) -> Iterator[Comparison]:
         inputs = study_of(next(iter(cells.values())))
         with open_executor(inputs, threads if isinstance(threads, int) else None) as executor:
             for cell in cells:  # by itself, in whichever pass it was the first time
-                for outcome in executor.run(iter(passes_of([cell])), lambda todo, n: None):
+                for outcome in executor.run(iter(passes_of([cell])), lambda *_: None):
                     yield Comparison(cells[cell], outcome.figures or None, outcome.error)
 
 

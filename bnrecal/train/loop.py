@@ -102,7 +102,12 @@ def train(
 def identity_of(recipe: Recipe, task: Task, learner: Learner) -> str:
     """Digest of all that decides the trained weights: recipe, images with their labels, network."""
     ids = np.sort(task.order(0))
-    facts = (recipe.key, task.data_digest(), task.order_digest(ids), learner.digest)
+    return identity(recipe, task.data_digest(), task.order_digest(ids), learner.digest)
+
+
+def identity(recipe: Recipe, data_digest: str, order_digest: str, network_digest: str) -> str:
+    """The same from the digests alone."""
+    facts = (recipe.key, data_digest, order_digest, network_digest)
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:20]
 
 

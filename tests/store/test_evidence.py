@@ -18,7 +18,8 @@ from bnrecal.plan.passes import passes_of
 from bnrecal.store import evidence
 from bnrecal.store.store import Store
 from bnrecal.study.study import make_study
-from bnrecal.sweep.sweep import plan, sweep
+from bnrecal.sweep.plan import plan
+from bnrecal.sweep.sweep import sweep
 
 KEY = "0123456789abcdef0123"
 

@@ -23,7 +23,7 @@ def watch(store: Store, console: Console, rounds: int | None = None, every_s: fl
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         for _ in _rounds(rounds, every_s):
-            live.update(picture(store.latest(), console.height), refresh=True)
+            live.update(picture(store.evaluated(), console.height), refresh=True)
 
 
 def picture(rows: Sequence[Row], height: int) -> RenderableType:
