@@ -57,7 +57,7 @@ for line in sys.stdin:
     time.sleep(1.1 * WINDOW_S)  # what was there before is another setting's turn
     threads.load.look()
     t0, c0 = time.perf_counter(), time.process_time()
-    (found,) = workplace.run(todo, lambda n: None, threads)
+    (found,) = workplace.run(todo, lambda *_: None, threads)
     seconds = found.figures["recal_s"], time.perf_counter() - t0, time.process_time() - c0
     print(json.dumps([*seconds, found.environment["threads"]]), flush=True)
 """

@@ -64,8 +64,8 @@ def test_a_pass_begins_anew_with_fewer_threads(opened: Opened, todo: Pass, n_cal
     """Crowded at its first or a later batch: every cell is done once, as by one thread, and says 1."""
     workplace, read = Workplace(Job(opened.study, "cpu"), opened), list[int]()
     becoming = Becoming(n_calls)
-    found = list(workplace.run(todo, read.append, becoming))
-    alone = list(workplace.run(todo, lambda n: None, Threads(1, Load())))
+    found = list(workplace.run(todo, lambda n, _="": read.append(n), becoming))
+    alone = list(workplace.run(todo, lambda *_: None, Threads(1, Load())))
     assert becoming.raised == 1
     assert [each.cell for each in found] == list(todo.cells)
     assert [each.environment["threads"] for each in found] == [1, 1]
@@ -77,7 +77,7 @@ def test_cells_done_before_stay_as_they_were(opened: Opened, todo: Pass) -> None
     """Crowded while the second cell is walked: the first keeps its two threads and is not done again."""
     workplace = Workplace(Job(opened.study, "cpu"), opened)
     becoming, found = Becoming(10**6), list[Outcome]()
-    for outcome in workplace.run(todo, lambda n: None, becoming):
+    for outcome in workplace.run(todo, lambda *_: None, becoming):
         found.append(outcome)
         becoming.n_calls = 1
     assert [each.cell for each in found] == list(todo.cells)
@@ -96,7 +96,7 @@ def test_a_pass_begins_anew_only_once(opened: Opened, todo: Pass) -> None:
             super().check(2, raises)
 
     always = Always(1)
-    found = list(Workplace(Job(opened.study, "cpu"), opened).run(todo, lambda n: None, always))
+    found = list(Workplace(Job(opened.study, "cpu"), opened).run(todo, lambda *_: None, always))
     assert always.raised == 1
     assert [each.error for each in found] == [None, None]
 
@@ -105,7 +105,7 @@ def test_inline_gives_torch_its_threads_back(opened: Opened, todo: Pass) -> None
     """A pass with --threads 2 leaves this process with as many as it had."""
     torch.set_num_threads(1)
     executor = Inline(Job(opened.study, "cpu", threads=2), opened)
-    found = list(executor.run(iter([todo]), lambda todo, n: None))
+    found = list(executor.run(iter([todo]), lambda *_: None))
     assert [each.environment["threads"] for each in found] == [2, 2]
     assert torch.get_num_threads() == 1
 
@@ -113,10 +113,10 @@ def test_inline_gives_torch_its_threads_back(opened: Opened, todo: Pass) -> None
 def test_rows_say_processor_time_and_load(opened: Opened, todo: Pass) -> None:
     """The columns of every outcome, failed ones included; the later cell has used more."""
     workplace = Workplace(Job(opened.study, "cpu", threads=1), opened)
-    first, last = workplace.run(todo, lambda n: None)
+    first, last = workplace.run(todo, lambda *_: None)
     assert set(first.usage) == {"cpu_s", "wall_s", "cpus_left", "load"}
     assert 0 < (first.usage["cpu_s"] or 0) < (last.usage["cpu_s"] or 0)
     assert 0 < (first.usage["wall_s"] or 0) < (last.usage["wall_s"] or 0)
-    (lost,) = workplace.run(Pass((replace(todo.first, data_digest="other"),)), lambda n: None)
+    (lost,) = workplace.run(Pass((replace(todo.first, data_digest="other"),)), lambda *_: None)
     assert lost.error is not None
     assert set(lost.usage) == set(first.usage)
