@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: sweep test bench faults gpu format clean
+.PHONY: sweep test test-busy bench faults gpu format clean
 
 sweep: $(READY)
 	$(BIN)/bnrecal sweep
@@ -14,6 +14,10 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+# the tests three times beside processes that keep every processor busy
+test-busy: $(READY)
+	experiments/bench/busy_tests.sh
 
 # timings, as ratios measured side by side; about a quarter of an hour on two cores
 bench: $(READY)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=1),
     default=60.0,
     show_default=True,
-    help="Begin nothing that would take longer.",
+    help="Begin nothing that would take longer, and end what does.",
 )
 @click.option("--max-images", type=click.IntRange(min=1), help="Calibration images to read per architecture.")
 @click.option("--json", "as_json", is_flag=True, help="The answer for machines.")

@@ -34,10 +34,12 @@ def doctor(
     """
     from bnrecal.doctor.checkup import diagnose_one
     from bnrecal.host.device import choose_device
+    from bnrecal.host.threads import threads_fitting
 
     opened = single.one_setting(context, study, options)
     rule = single.frozen_of(frozen)
-    found = diagnose_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True), rule)
+    with threads_fitting():
+        found = diagnose_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True), rule)
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else _drawn(found))
     if found.wrong:
         return complain(f"wrong: {', '.join(finding.check for finding in found.wrong)}", 3)

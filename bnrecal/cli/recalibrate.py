@@ -43,6 +43,7 @@ def recalibrate(
     Prints the metric before and after, and how far each layer's statistics moved.
     """
     from bnrecal.host.device import choose_device
+    from bnrecal.host.threads import threads_fitting
     from bnrecal.measure.one_network import recalibrate_one
     from bnrecal.networks.saved_weights import check_free
     from bnrecal.recalibration.recalibrate import alone
@@ -50,7 +51,8 @@ def recalibrate(
     check_free(output, force, "--output")
     opened = single.one_setting(context, study, options)
     rule = single.frozen_of(frozen)
-    found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True), rule)
+    with threads_fitting():
+        found = recalibrate_one(opened, choose_device(device), lambda said: click.echo(said, err=True), rule)
     found.write(output, opened.study, force)
     click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
     if as_json:

@@ -14,9 +14,13 @@ from itertools import pairwise
 from statistics import mean
 
 import numpy as np
+import torch
 
 from bnrecal.errors import BnrecalError
+from bnrecal.executors.deadline import Deadline, TimedOut
 from bnrecal.host.device import choose_device
+from bnrecal.host.load import Load
+from bnrecal.host.threads import Threads, threads_kept
 from bnrecal.metrics.boxes import Float64s
 from bnrecal.metrics.resampling import Weights, draw, n_images, resampled
 from bnrecal.networks.network import NetworkSource
@@ -149,7 +153,12 @@ def advise(
             ladder.stopped = "out of images"
             continue
         rung_started = time.perf_counter()
-        ladder.rungs.append(climber.climb(ladder, count))
+        try:
+            with Deadline(max(0.0, budget.seconds - (rung_started - started))).running():
+                ladder.rungs.append(climber.climb(ladder, count))
+        except TimedOut:  # the machine became busy, or this is the first rung
+            ladder.stopped = "out of time"
+            continue
         last_s[id(ladder)] = time.perf_counter() - rung_started
         spent += reads
         on_rung(ladder.rungs[-1])
@@ -190,10 +199,13 @@ class _Climber:
     def __init__(self, study: Study, task: Task, source: NetworkSource, device: str) -> None:
         self.study, self.task, self.source = study, task, source
         self.device = choose_device(device)
+        self.threads = Threads(None, Load())
         self.weights: Weights | None = None
 
     def climb(self, ladder: Ladder, count: int) -> Rung:
-        found = {arch: next(self._walk(ladder, arch, count)) for arch in self.study.arch}
+        with threads_kept():
+            torch.set_num_threads(self.threads.choose())
+            found = {arch: next(self._walk(ladder, arch, count)) for arch in self.study.arch}
         return Rung(
             ladder.estimator,
             ladder.momentum,
@@ -288,6 +300,8 @@ def _recommended(
     ladders: list[Ladder], archs: tuple[str, ...], task: Task, tolerance: float, seconds: float
 ) -> Recommendation:
     if not any(ladder.rungs for ladder in ladders):
+        if any(ladder.stopped == "out of time" for ladder in ladders):
+            raise BnrecalError("--max-seconds: over before anything was measured; give more")
         raise BnrecalError("--max-images: too few for a single batch of every estimator; give more")
     best = _best(ladders)
     chosen, shown = None, False

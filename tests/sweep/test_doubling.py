@@ -1,13 +1,20 @@
 """`bnrecal advise`: climbs until enough, keeps its promise, says when it cannot."""
 
 import json
+import signal
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from bnrecal.errors import BnrecalError
+from bnrecal.networks.embedded import EmbeddedSupernet
 from bnrecal.plan.opened import Opened
 from bnrecal.study.study import make_study
 from bnrecal.sweep import doubling as room
@@ -142,3 +149,33 @@ def test_bad_input_is_one_line(bnrecal: Callable[..., Any]) -> None:
         ran = bnrecal("advise", "--task", "tiny", *arguments)
         assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
         assert said.lower() in ran.err.lower()
+
+
+@pytest.mark.parametrize("n_rungs", [0, 1])
+def test_the_time_is_kept_in_mid_rung(monkeypatch: pytest.MonkeyPatch, n_rungs: int) -> None:
+    """A rung that would last an hour is ended when the time is over: an answer from those before, or none.
+
+    The time is long enough for any machine; the sleeping rung's own alarm is set to ring at once.
+    """
+    read: list[Rung] = []
+    build = EmbeddedSupernet.build
+
+    def sleeps(module: nn.Module, images: torch.Tensor) -> Any:
+        if len(read) == n_rungs:
+            assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            time.sleep(3600)
+        return module(images)
+
+    monkeypatch.setattr(
+        EmbeddedSupernet, "build", lambda self, arch: replace(build(self, arch), forward=sleeps)
+    )
+    study = make_study({"task": "tiny", "arch": ["arch1"], "estimator": ["pooled"]})
+    if n_rungs == 0:
+        with pytest.raises(BnrecalError, match="--max-seconds: over before anything was measured"):
+            advise(Opened.of(study), "cpu", 0.0, Budget(600), read.append, (32,))
+        return
+    found = advise(Opened.of(study), "cpu", 0.0, Budget(600), read.append, (32,))
+    assert len(read) == 1
+    assert found.chosen is None
+    assert [ladder.stopped for ladder in found.ladders] == ["out of time"]

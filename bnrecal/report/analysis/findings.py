@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median, stdev
 
+from bnrecal.report.analysis.contention import contention_of
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.eval_findings import eval_findings
 from bnrecal.report.analysis.finding import Finding, start_left, warm_from, window
@@ -30,6 +31,7 @@ def findings_of(section: Section, uncertainty: Uncertainty = NO_INTERVALS) -> li
         *eval_findings(section, warm_from(section, laws), uncertainty),
         *_ranking(rank(section, uncertainty)),
         *_orders(section),
+        *contention_of(section),
         *_time(section),
     ]
 

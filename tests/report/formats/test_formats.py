@@ -18,6 +18,7 @@ from bnrecal.report.analysis.published import published_rows
 from bnrecal.report.formats.latex import escape as latex_escape
 from bnrecal.store import evidence
 from bnrecal.store.store import Store
+from tests.executors.processes import PATIENCE_S
 from tests.report.test_report import row
 
 NASTY = "<script>alert(1)</script>&\"'$x_1$ \\input{x} %#{}~^|`"
@@ -238,7 +239,7 @@ def test_latex_compiles(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert Path("paper.pdf").stat().st_size > 10_000
