@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bnrecal.doctor.diagnose import diagnose
     from bnrecal.doctor.finding import Diagnosis, Finding
     from bnrecal.errors import BnrecalError
+    from bnrecal.integrations.update_bn import update_bn
     from bnrecal.recalibration.estimators import Cumulative, Ema, Estimator, Moments, Pooled
     from bnrecal.recalibration.recalibrate import Recalibration, recalibrate, recalibrated
     from bnrecal.recalibration.statistics import Statistics
@@ -23,6 +24,7 @@ _HOMES = {
     "diagnose": "doctor.diagnose",
     **dict.fromkeys(("Diagnosis", "Finding"), "doctor.finding"),
     "BnrecalError": "errors",
+    "update_bn": "integrations.update_bn",
     **dict.fromkeys(("Cumulative", "Ema", "Estimator", "Moments", "Pooled"), "recalibration.estimators"),
     **dict.fromkeys(("Recalibration", "recalibrate", "recalibrated"), "recalibration.recalibrate"),
     "Statistics": "recalibration.statistics",
@@ -43,10 +45,20 @@ __all__ = [
     "norms",
     "recalibrate",
     "recalibrated",
+    "update_bn",
 ]
+__version__: str
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bnrecal")
     from importlib import import_module
 
     if name in _ROOMS:

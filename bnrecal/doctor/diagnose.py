@@ -14,6 +14,7 @@ from bnrecal.doctor.finding import Diagnosis, Finding
 from bnrecal.doctor.patient import Evaluate, Patient
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, call
+from bnrecal.recalibration.progress import Progress, following
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def diagnose(
     forward: Forward | None = None,
     n_samples: int = 1024,
     on_check: Callable[[str], None] = lambda name: None,
+    progress: Progress = False,
 ) -> Diagnosis:
     """Look for what makes `model` evaluate badly, or otherwise at another batch size.
 
@@ -73,9 +75,18 @@ def diagnose(
         forward: forward(model, batch); by default model(batch) or its first element.
         n_samples: images to read.
         on_check: told the name of each check before it runs.
+        progress: True draws a bar on stderr; a callable is told (checks done, checks in all).
 
     Raises:
         BnrecalError: no images, images that cannot be counted, a model that cannot be copied.
+
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).eval()  # was never in train mode
+    >>> images = [torch.randn(16, 1, 8, 8) + 5 for _ in range(4)]
+    >>> found = diagnose(model, images)
+    >>> found["never-updated"].level
+    'wrong'
     """
     if n_samples < 1:
         raise BnrecalError(f"n_samples={n_samples}: at least 1")
@@ -83,9 +94,11 @@ def diagnose(
     with torch.random.fork_rng(devices):
         patient = Patient(model, batches, evaluation, evaluate, forward or call, n_samples)
         findings = []
-        for check in CHECKS:
-            on_check(check.name)
-            findings.append(_run(check, patient))
+        with following(progress, "checking", "checks") as tell:
+            for done, check in enumerate(CHECKS, 1):
+                on_check(check.name)
+                findings.append(_run(check, patient))
+                tell(done, len(CHECKS))
     return Diagnosis(tuple(findings), patient.n_images, patient.batch_size)
 
 
