@@ -103,9 +103,10 @@ class RecalibrateBatchNorm(pl.Callback):
         First for validation, since callbacks that swap weights back would do so before the statistics are
         put back; at the fit's end last, but for checkpoints. (The trainer walks over its old list now.)
         """
-        others = [other for other in trainer.callbacks if other is not self]
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        others = [other for other in callbacks if other is not self]
         n = 0 if self.when == "validation" else sum(not isinstance(other, Checkpoint) for other in others)
-        trainer.callbacks = [*others[:n], self, *others[n:]]
+        trainer.callbacks = [*others[:n], self, *others[n:]]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         self._norms = [module for module in pl_module.modules() if isinstance(module, _BatchNorm)]
@@ -172,7 +173,7 @@ class RecalibrateBatchNorm(pl.Callback):
         """This process's batches, and how many images of them to read."""
         world, rank = trainer.world_size, trainer.global_rank
         if self.loader is None:
-            data = trainer.train_dataloader
+            data: Any = trainer.train_dataloader
             whole = len(data.dataset) if _can_be_chosen_from(data) else None
             if whole is None:
                 raise BnrecalError(
@@ -202,7 +203,7 @@ def _can_be_chosen_from(data: Any) -> bool:
 
 def _apart(data: "DataLoader[Any]", indices: Tensor) -> Iterable[Any]:
     """The images of these indices, from a loader of its own that is set up as the given one."""
-    size = data.batch_size or getattr(data.batch_sampler, "batch_size", 1)
+    size: int = data.batch_size or data.batch_sampler.batch_size  # type: ignore[union-attr]
     return DataLoader(
         data.dataset,
         batch_sampler=_in_turn(indices, size),
@@ -217,7 +218,8 @@ def _apart(data: "DataLoader[Any]", indices: Tensor) -> Iterable[Any]:
 
 def _in_turn(indices: Tensor, size: int) -> list[list[int]]:
     """Batches of indices; a last one of a single image joins the one before, for it has no variance."""
-    batches = [part.tolist() for part in indices.split(size)] if len(indices) else []
+    order = indices.tolist()
+    batches = [order[k : k + size] for k in range(0, len(order), size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2] += batches.pop()
     return batches
