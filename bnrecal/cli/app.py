@@ -7,6 +7,7 @@ from typing import NoReturn
 import click
 
 from bnrecal.cli.advise import advise
+from bnrecal.cli.average import average
 from bnrecal.cli.compare import compare
 from bnrecal.cli.doctor import doctor
 from bnrecal.cli.messages import complain
@@ -53,5 +54,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, report, advise, recalibrate, doctor, compare, show, verify, train):
+for command in (sweep, report, advise, recalibrate, average, doctor, compare, show, verify, train):
     cli.add_command(command)

@@ -39,24 +39,39 @@ def recalibrate(
 
     Prints the metric before and after, and how far each layer's statistics moved.
     """
-    from bnrecal.host.device import choose_device
-    from bnrecal.measure.one_network import recalibrate_one
     from bnrecal.networks.saved_weights import check_free
-    from bnrecal.recalibration.shown import MOST_LAYERS, table
 
     check_free(output, force, "--output")
-    opened = single.one_setting(context, study, options)
+    found = write_recalibrated(single.one_setting(context, study, options), device, output, force)
+    show(found, output, every, as_json)
+    return 0
+
+
+def write_recalibrated(
+    opened: Any, device: str, output: Path, force: bool, weights: str | None = None
+) -> Any:
+    """Do what this opened study of one cell asks for; `weights` is what the file's header calls its weights."""
+    from bnrecal.host.device import choose_device
+    from bnrecal.measure.one_network import recalibrate_one
+
     found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
-    found.write(output, opened.study, force)
+    study = opened.study if weights is None else opened.study.model_copy(update={"weights": weights})
+    found.write(output, study, force)
     click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
+    return found
+
+
+def show(found: Any, output: Path, every: bool, as_json: bool) -> None:
+    """Print the metric before and after, and the layers."""
+    from bnrecal.recalibration.shown import MOST_LAYERS, table
+
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "output": str(output)}, indent=1))
-        return 0
+        return
     click.echo(_summary(found))
     click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
     for name, reason in found.report.left_alone.items():
         click.echo(f"left alone: {name or 'the model'}: {reason}")
-    return 0
 
 
 def _summary(found: Any) -> str:
