@@ -54,15 +54,16 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
+if not TYPE_CHECKING:  # or a type checker would let every misspelt name pass
+
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
         from importlib.metadata import version
 
-        return version("bnrecal")
-    from importlib import import_module
-
-    if name in _ROOMS:
-        return import_module(f"bnrecal.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bnrecal' has no attribute {name!r}")
-    return getattr(import_module(f"bnrecal.{_HOMES[name]}"), name)
+        if name == "__version__":
+            return version("bnrecal")
+        if name in _ROOMS:
+            return import_module(f"bnrecal.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'bnrecal' has no attribute {name!r}")
+        return getattr(import_module(f"bnrecal.{_HOMES[name]}"), name)

@@ -4,6 +4,7 @@ import doctest
 import subprocess
 import sys
 from importlib.metadata import version
+from types import ModuleType
 
 import pytest
 
@@ -14,7 +15,7 @@ import bnrecal
 def test_every_public_name_has_an_example_that_runs(name: str) -> None:
     """help(bnrecal.NAME) shows at least one example, and each gives what it says."""
     public = getattr(bnrecal, name)
-    where = sys.modules[public.__module__]
+    where = public if isinstance(public, ModuleType) else sys.modules[public.__module__]
     found = doctest.DocTestFinder(recurse=False).find(public, name, module=where, globs=dict(vars(where)))
     assert sum(len(test.examples) for test in found) > 0
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -28,7 +28,7 @@ def average_files(paths: Sequence[Path]) -> State:
     or kinds that differ from the first file's, and for NaN.
     """
     if len(paths) < 2:
-        raise BnrecalError(f"average: {len(paths)} file; at least 2 are needed")
+        raise BnrecalError(f"average: {len(paths)} file{'' if paths else 's'}; at least 2 are needed")
     sums: State = {}
     last: State = {}
     for path in paths:

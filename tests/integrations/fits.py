@@ -76,7 +76,7 @@ def fit(model: Classifier, *callbacks: pl.Callback, **settings: Any) -> pl.Train
     torch.manual_seed(2)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     options = {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "logger": False, **quiet, **settings}
-    train = options.pop("train", None) or train_loader()
+    train = options.pop("train") if "train" in options else train_loader()
     trainer = pl.Trainer(callbacks=list(callbacks), **options)
     trainer.fit(model, train, DataLoader(garments("val", N_VAL), 50))
     return trainer

@@ -106,12 +106,12 @@ def test_averaged_weights_are_validated_with_statistics_of_their_own(
 
 
 def test_statistics_that_were_never_kept_are_mended() -> None:
-    """Momentum 0, as supernets are trained: validation is near guessing without, and far from it with."""
+    """Momentum 0, as supernets are trained: the same weights are right far more often with the callback."""
     without, with_it = Classifier(momentum=0.0), Classifier(momentum=0.0)
     fit(without)
     fit(with_it, RecalibrateBatchNorm(put_back=True))
-    assert without.accuracies[-1] < 0.35
-    assert with_it.accuracies[-1] > 0.55
+    assert equal(without.state_dict(), with_it.state_dict())
+    assert with_it.accuracies[-1] > without.accuracies[-1] + 0.15
 
 
 @pytest.mark.parametrize("kind", ["swa", "average"])
