@@ -1,10 +1,12 @@
 """The wheel and the sdist: what is in them, and that an unpacked wheel does its work outside the checkout."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -152,3 +154,29 @@ def test_a_script_against_the_wheel_passes_strict_types(unpacked: Path, tmp_path
     wrong = mypy("wrong")
     assert 'Incompatible types in assignment (expression has type "int"' in wrong.stdout
     assert 'has no attribute "recalibarte"' in wrong.stdout
+
+
+def test_contributing_names_files_that_exist() -> None:
+    """Every path that CONTRIBUTING.md gives to copy from, and every table that it says to enter in."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:bnrecal|tests|experiments)/[\w/.]*)`", text)
+    assert len(paths) > 20
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    for table, home in (
+        ("ESTIMATORS", "bnrecal/recalibration/estimators.py"),
+        ("ESTIMATORS", "bnrecal/study/cells.py"),
+        ("OPENERS", "bnrecal/tasks/opening.py"),
+        ("NORMS", "bnrecal/norms/kinds.py"),
+        ("FORMATS", "bnrecal/cli/report.py"),
+        ("CHECKS", "bnrecal/doctor/diagnose.py"),
+        ("EXAMPLES", "bnrecal/host/examples.py"),
+    ):
+        assert f"`{table}`" in text
+        assert re.search(rf"^{table}\b", (ROOT / home).read_text(), re.MULTILINE), home
+
+
+def test_the_citation_and_the_changelog_know_the_version() -> None:
+    """One version, in pyproject.toml; what repeats it agrees."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert version in (ROOT / "CHANGELOG.md").read_text()
