@@ -16,6 +16,7 @@ from bnrecal.doctor.patient import Evaluate, Patient
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, call
 from bnrecal.recalibration.frozen import Frozen
+from bnrecal.recalibration.progress import Progress, following
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def diagnose(
     frozen: Frozen = "auto",
     normalisation: MeanStd | None = None,
     on_check: Callable[[str], None] = lambda name: None,
+    progress: Progress = False,
 ) -> Diagnosis:
     """Look for what makes `model` evaluate badly, or otherwise at another batch size.
 
@@ -81,10 +83,19 @@ def diagnose(
         normalisation: (mean, std) with a value, or one per channel: images are (pixels / 255 - mean) / std.
             None: guessed from their range, where it says.
         on_check: told the name of each check before it runs.
+        progress: True draws a bar on stderr; a callable is told (checks done, checks in all).
 
     Raises:
         BnrecalError: no images, images that cannot be counted, a model that cannot be copied, unknown
             names of frozen layers.
+
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).eval()  # was never in train mode
+    >>> images = [torch.randn(16, 1, 8, 8) + 5 for _ in range(4)]
+    >>> found = diagnose(model, images)
+    >>> found["never-updated"].level
+    'wrong'
     """
     if n_samples < 1:
         raise BnrecalError(f"n_samples={n_samples}: at least 1")
@@ -94,9 +105,11 @@ def diagnose(
             model, batches, evaluation, evaluate, forward or call, n_samples, frozen, normalisation
         )
         findings = []
-        for check in CHECKS:
-            on_check(check.name)
-            findings.append(_run(check, patient))
+        with following(progress, "checking", "checks") as tell:
+            for done, check in enumerate(CHECKS, 1):
+                on_check(check.name)
+                findings.append(_run(check, patient))
+                tell(done, len(CHECKS))
     return Diagnosis(tuple(findings), patient.n_images, patient.batch_size)
 
 

@@ -5,6 +5,11 @@
     small = norms.convert(model, "bn", norm_batch=4)   # a copy; model stays as it is
     norms.conversion_of(small).converted               # {layer: what stands there now}
 
+>>> from torch import nn
+>>> from bnrecal import norms
+>>> type(norms.convert(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)), "gn", groups=4)[1]).__name__
+'GroupNorm'
+
 With mu, v the mean and biased variance of the values named, gamma and beta by channel, every norm is
 y = gamma (x - mu) / sqrt(v + eps) + beta, but for what stands here:
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from bnrecal.errors import BnrecalError
+from bnrecal.recalibration.converted import EXPORTED, NONE, check_module, check_quantisation, normalises
 from bnrecal.recalibration.frozen import Frozen, frozen_layers, reason_for
 
 
@@ -53,6 +55,7 @@ def find_layers(model: nn.Module, frozen: Frozen = "auto") -> tuple[list[Layer],
     `frozen` says which BatchNorms keep what they have, as in frozen.py. Raises BnrecalError if no layer
     is live, and for names that are not there.
     """
+    check_quantisation(model)
     kept = frozen_layers(model, frozen)
     live: list[Layer] = []
     left: dict[str, str] = {}
@@ -70,6 +73,8 @@ def find_layers(model: nn.Module, frozen: Frozen = "auto") -> tuple[list[Layer],
             left[name] = "frozen by its type: its statistics are constants"
         elif isinstance(module, torch.jit.ScriptModule) and not name:
             left[name] = "TorchScript: recalibrate the module before scripting it"
+        elif isinstance(module, GraphModule) and normalises(module):
+            left[name] = EXPORTED
     _check_apart(live)
     if not live:
         by_reason: dict[str, list[str]] = {}
@@ -79,7 +84,7 @@ def find_layers(model: nn.Module, frozen: Frozen = "auto") -> tuple[list[Layer],
             f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
             for reason, names in by_reason.items()
         )
-        raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or 'none at all'})")
+        raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or NONE})")
     return live, left
 
 
@@ -97,7 +102,11 @@ def _check_apart(layers: list[Layer]) -> None:
 
 
 def inner_of(model: nn.Module) -> nn.Module:
-    """The module inside DataParallel's, DistributedDataParallel's and torch.compile's wrappers."""
+    """The module inside DataParallel's, DistributedDataParallel's and torch.compile's wrappers.
+
+    Raises BnrecalError for what is no module.
+    """
+    check_module(model)
     while True:
         compiled = getattr(model, "_orig_mod", None)
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):

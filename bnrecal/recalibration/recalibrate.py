@@ -18,15 +18,29 @@ from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
 from bnrecal.recalibration.exact import check_rereadable, exact_statistics
 from bnrecal.recalibration.frozen import Frozen, left_by_mode
 from bnrecal.recalibration.layers import find_layers, inner_of
-from bnrecal.recalibration.merge import n_processes, together, walked
+from bnrecal.recalibration.merge import is_first, n_processes, together, walked
+from bnrecal.recalibration.progress import Progress, Tell, following, n_images_in
 from bnrecal.recalibration.scope import copies, put_back
+from bnrecal.recalibration.shift import Pair, Shift, shift_of, worst_first
+from bnrecal.recalibration.shown import as_html, as_text
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recalibration:
-    """What a recalibration did. Counts and seconds are this process's own."""
+    """What a recalibration did. Counts and seconds are this process's own.
+
+    Its repr fits a screen: what was read, the layers that moved most, and what was left alone. A notebook
+    shows a row for every layer.
+
+    >>> import torch
+    >>> report = recalibrate(nn.BatchNorm2d(1), [torch.ones(4, 1, 2, 2), torch.ones(2, 1, 2, 2)])
+    >>> report.n_samples, report.n_batches, report.n_passes
+    (6, 2, 1)
+    >>> report.shifts[0].mean  # in standard deviations of the old statistics, mean 0 and variance 1
+    0.9999950000374997
+    """
 
     n_samples: int  # images read, counted once however many passes `exact` made over them
     n_batches: int
@@ -36,10 +50,23 @@ class Recalibration:
     left_alone: dict[str, str]  # other normalisation layers, and why each kept what it had
     statistics: Statistics  # what now stands in the layers' buffers
     snapshots: dict[int, Statistics] = field(default_factory=dict)  # by number of images
+    before: dict[str, tuple[Pair, float]] = field(default_factory=dict)  # what each layer had, and its eps
 
     @property
     def images_per_s(self) -> float:
-        return self.n_samples * self.n_passes / self.seconds
+        return self.n_samples * self.n_passes / self.seconds if self.seconds else 0.0
+
+    @property
+    def shifts(self) -> list[Shift]:
+        """How far each re-estimated layer moved, the largest first."""
+        new = self.statistics.by_name()
+        return worst_first(shift_of(name, old, new[name], eps) for name, (old, eps) in self.before.items())
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def __str__(self) -> str:
         """What was done, and every layer that was left alone with the reason, one reason a line."""
@@ -74,6 +101,7 @@ def recalibrate(
     reset: bool = True,
     snapshots: Iterable[int] = (),
     frozen: Frozen = "auto",
+    progress: Progress = False,
 ) -> Recalibration:
     """Re-estimate the running statistics of every live BatchNorm of `model` from `batches`.
 
@@ -106,11 +134,20 @@ def recalibrate(
         frozen: "auto": where some BatchNorms are in train mode and some in eval mode, those in eval
             mode, with a FrozenWarning; where all are in one mode, none. "by_mode": every one in eval
             mode. "none". Or names of BatchNorms, or of parts of the model that hold some.
+        progress: True draws a bar on stderr; a callable is told (images read, images in all or None)
+            after each batch. "exact" counts every pass, and does not know how many there will be.
 
     Raises:
         BnrecalError: no BatchNorm with running statistics, too few images, a batch with a single
             value per channel, NaN or infinity (batch and layer named), a model that raises, snapshots
             inside a batch, values out of range.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    >>> images = torch.randn(64, 1, 8, 8)
+    >>> report = recalibrate(model, images.split(16), n_samples=48)
+    >>> report.layers, report.n_samples
+    (('1',), 48)
     """
     forward = forward or call
     model = inner_of(model)  # processes are joined here; replicas would take their moments with them
@@ -131,15 +168,17 @@ def recalibrate(
     if said:
         warnings.warn(said, FrozenWarning, stacklevel=2)
     device = next((b.device for b in model.buffers()), torch.device("cpu"))
+    before = _held(model)
     started = now_s(device)
-    counter = _Counter()
-    if estimator == "exact":
-        final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add, frozen)
-    else:
-        rule = make_estimator(estimator, momentum) if isinstance(estimator, str) else estimator
-        n_passes = 1
-        with Walk(model, rule, forward, reset, frozen=frozen) as walk:
-            final = walked(walk, lambda: _step_through(walk, batches, n_samples, wanted, counter))
+    with following(progress, "recalibrating", "images", here=is_first()) as tell:
+        counter = _Counter(tell, None if estimator == "exact" else n_images_in(batches, n_samples))
+        if estimator == "exact":
+            final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add, frozen)
+        else:
+            rule = make_estimator(estimator, momentum) if isinstance(estimator, str) else estimator
+            n_passes = 1
+            with Walk(model, rule, forward, reset, frozen=frozen) as walk:
+                final = walked(walk, lambda: _step_through(walk, batches, n_samples, wanted, counter))
     final.write_to(model)
     return Recalibration(
         counter.n_samples // n_passes,
@@ -150,7 +189,22 @@ def recalibrate(
         {**left_alone, **_not_reached(model, final.layers, left_alone)},
         final,
         counter.snapshots,
+        {name: before[name] for name in final.layers},
     )
+
+
+def _held(model: nn.Module) -> dict[str, tuple[Pair, float]]:
+    """Copies of each live layer's statistics, and its eps."""
+    return {
+        layer.name: (
+            (
+                layer.running_mean.detach().to(torch.float64, copy=True),
+                layer.running_var.detach().to(torch.float64, copy=True),
+            ),
+            layer.module.eps,
+        )
+        for layer in find_layers(model)[0]
+    }
 
 
 def _step_through(
@@ -179,7 +233,20 @@ def _not_reached(model: nn.Module, reached: Iterable[str], left_alone: Iterable[
 
 @contextmanager
 def recalibrated(model: nn.Module, batches: Iterable[Any], **settings: Any) -> Iterator[Recalibration]:
-    """`recalibrate` for the length of a with-block; afterwards the old statistics are back."""
+    """`recalibrate` for the length of a with-block; afterwards the old statistics are back.
+
+    For weights that stand in the model only while it is evaluated (averages, a schedule-free
+    optimiser's): put them in, evaluate inside this block, take them out again.
+
+    >>> import torch
+    >>> model = nn.BatchNorm2d(1)
+    >>> with recalibrated(model, [torch.full((4, 1, 2, 2), 3.0)]) as report:
+    ...     model.running_mean.item(), report.n_samples
+    (3.0, 4)
+    >>> model.running_mean.item()
+    0.0
+    """
+    model = inner_of(model)
     _initialised_only(model)
     layers, _ = find_layers(inner_of(model), settings.get("frozen", "auto"))
     before = copies(layers)
@@ -191,6 +258,8 @@ def recalibrated(model: nn.Module, batches: Iterable[Any], **settings: Any) -> I
 
 @dataclass
 class _Counter:
+    tell: Tell
+    of: int | None  # images in all
     n_samples: int = 0
     n_batches: int = 0
     snapshots: dict[int, Statistics] = field(default_factory=dict)
@@ -198,6 +267,7 @@ class _Counter:
     def add(self, n: int) -> None:
         self.n_samples += n
         self.n_batches += 1
+        self.tell(self.n_samples, self.of)
 
 
 def _check(
