@@ -113,12 +113,13 @@ def evaluation_parts(
 
         output = size.run(forward)
         if only_numbers:
-            _check_numbers(output)
+            check_numbers(output)
         parts.append((start, network.predict(output)))
     return parts
 
 
-def _check_numbers(output: Any) -> None:
+def check_numbers(output: Any) -> None:
+    """Raises NotANumberError if NaN is among these outputs of evaluation images."""
     tensors = [o for o in (output if isinstance(output, list) else [output]) if isinstance(o, Tensor)]
     if any(bool(part.isnan().any()) for part in tensors):
         raise NotANumberError("the network's output for evaluation images is not a number (NaN)")

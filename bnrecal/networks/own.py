@@ -9,6 +9,17 @@ width) that it names. It returns either
   and `build` takes any name it gives. If it is a module itself, --weights are loaded into it; otherwise
   into what it builds.
 
+A supernet may also tell what it is made of:
+
+- `choices`: for each layer the choices it has, as they are written, such as `(("2", "4"), ("2", "4", "8"))`.
+  An architecture is a choice of each layer joined by `separator`, by default "-"; `build` then takes every
+  such name, and `--arch random:K` draws among them if there is no `sample`;
+- `candidate(layer, choice)`, by their numbers: the module that carries out that choice, or None for one
+  that does nothing. The `bn` judge reads its last BatchNorm;
+- `chain(arch)`: the modules that `build(arch)` runs one after another, nothing between them, each given
+  what the one before returned. The same object in two chains means the same weights: subnets that begin
+  alike are then calibrated and evaluated together up to where they part.
+
 Either may have `predict(output)`: what the module gave for some images, to class indices (images,) for
 top-1 or to `bnrecal.metrics.boxes.Detections` for mAP; and `forward(module, images)`. Without them a
 classifier's logits are expected and module(images) is called. `preprocessing` may be a dict of the
@@ -16,6 +27,7 @@ options image_size, resize, fit, channels, mean, std, for `--preprocess model`.
 """
 
 import copy
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
@@ -29,6 +41,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.networks.built import BuiltNetworks, initial_seed
 from bnrecal.networks.network import Network, Purpose, plain_forward
 from bnrecal.networks.predictions import class_indices
+from bnrecal.search.space import Space
 
 PREPROCESSING = ("image_size", "resize", "fit", "interpolation", "channels", "mean", "std", "transforms")
 
@@ -62,7 +75,7 @@ class OwnNetworks(BuiltNetworks):
     def random(self, n: int, seed: int) -> tuple[str, ...]:
         sample = getattr(self.made, "sample", None)
         if not callable(sample):
-            return super().random(n, seed)
+            return self.space.random(n, seed) if self.space else super().random(n, seed)
         found = _run(
             lambda: tuple(str(arch) for arch in sample(n, seed)), f"{self.spec}: sample({n}, {seed})"
         )
@@ -73,7 +86,9 @@ class OwnNetworks(BuiltNetworks):
         return tuple(found[:n])
 
     def check(self, arch: str) -> None:
-        if not callable(getattr(self.made, "sample", None)):
+        if self.space is not None and arch not in self.names:
+            self.space.decode(arch)
+        elif not callable(getattr(self.made, "sample", None)):
             super().check(arch)
 
     def digest(self, arch: str) -> str:
@@ -93,6 +108,43 @@ class OwnNetworks(BuiltNetworks):
             forward = self.made.forward
         own = _run(lambda: copy.deepcopy(module), f"{self.spec}: copying {type(module).__name__}")
         return Network(own, predict, forward)  # builds may share, networks do not
+
+    @functools.cached_property
+    def space(self) -> Space | None:  # type: ignore[override]
+        given = _run(lambda: getattr(self.made, "choices", None), f"{self.spec}: choices")
+        if given is None or not self._builds:
+            return None
+        layers = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [None]
+        if not all(isinstance(t, Iterable) and not isinstance(t, str) for t in layers):
+            raise BnrecalError(
+                f"--model: {self.spec}: choices {given!r}; needs the choices of each layer, as texts"
+            )
+        space = Space(
+            tuple(tuple(map(str, texts)) for texts in layers), str(getattr(self.made, "separator", "-"))
+        )
+        for arch in self.names:
+            space.decode(arch, f"--model: {self.spec}: archs and choices do not agree")
+        return space
+
+    def candidate(self, layer: int, choice: int) -> nn.Module | None:
+        if not callable(getattr(self.made, "candidate", None)):
+            raise BnrecalError(
+                f"--model: {self.spec} has no candidate(layer, choice), so its BatchNorms cannot be judged"
+            )
+        what = f"candidate({layer}, {choice})"
+        found = _run(lambda: self.made.candidate(layer, choice), f"{self.spec}: {what}")
+        if found is not None and not isinstance(found, nn.Module):
+            raise BnrecalError(f"--model: {self.spec}: {what} returned a {type(found).__name__}")
+        return found
+
+    def chain(self, arch: str) -> tuple[nn.Module, ...] | None:
+        if not callable(getattr(self.made, "chain", None)):
+            return None
+        found = _run(lambda: tuple(self.made.chain(arch)), f"{self.spec}: chain({arch!r})")
+        for link in found:
+            if not isinstance(link, nn.Module):
+                raise BnrecalError(f"--model: {self.spec}: chain({arch!r}) holds a {type(link).__name__}")
+        return found
 
     def fill(self, module: nn.Module) -> None:
         """Weights go into the supernet, if it is a module, before it builds."""
