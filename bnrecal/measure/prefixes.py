@@ -43,7 +43,7 @@ from bnrecal.recalibration.walk import Walk
 from bnrecal.study.cells import MOMENTUM, Cell
 from bnrecal.tasks.task import Task
 
-GROUP = 64  # subnets that share a tree: their predictions are held until all images are seen
+GROUP = 128  # subnets that share a tree: their predictions are held until all images are seen
 Chain = tuple[nn.Module, ...]
 Outcome = Measured | BnrecalError
 
