@@ -260,17 +260,21 @@ class Group:
         def forward(_: nn.Module, x: Any) -> Any:
             return link(x)
 
-        if not any(isinstance(m, _BatchNorm) for m in link.modules()):
-            link.eval()
-            node.ready = link
+        if not self._is_live(link):
+            node.ready = folded(link)
             with torch.no_grad():
-                return [link(x) for x in inputs]
+                return [link.eval()(x) for x in inputs]
         with Walk(holder, estimator, forward) as walk:
             outputs = [walk.step(x) for x in inputs]
             statistics = walk.statistics()
         statistics.write_to(holder)
         node.ready = folded(link)
         return outputs
+
+    def _is_live(self, link: nn.Module) -> bool:
+        """Whether it has statistics to re-estimate: see recalibration/layers.py."""
+        norms = [m for m in link.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        return any(m.training or not self.in_training for m in norms)
 
     def _holder(self, node: Node) -> nn.Module:
         """A module in which a copy of the link has the name it has in a chain, such as "3.operation.1".

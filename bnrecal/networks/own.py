@@ -110,12 +110,12 @@ class OwnNetworks(BuiltNetworks):
         return Network(own, predict, forward)  # builds may share, networks do not
 
     @functools.cached_property
-    def space(self) -> Space | None:  # type: ignore[override]
+    def space(self) -> Space | None:
         given = _run(lambda: getattr(self.made, "choices", None), f"{self.spec}: choices")
         if given is None or not self._builds:
             return None
-        layers = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [None]
-        if not all(isinstance(t, Iterable) and not isinstance(t, str) for t in layers):
+        layers: list[Any] = list(given) if _is_listing(given) else [None]
+        if not all(_is_listing(texts) for texts in layers):
             raise BnrecalError(
                 f"--model: {self.spec}: choices {given!r}; needs the choices of each layer, as texts"
             )
@@ -140,7 +140,7 @@ class OwnNetworks(BuiltNetworks):
     def chain(self, arch: str) -> tuple[nn.Module, ...] | None:
         if not callable(getattr(self.made, "chain", None)):
             return None
-        found = _run(lambda: tuple(self.made.chain(arch)), f"{self.spec}: chain({arch!r})")
+        found: tuple[Any, ...] = _run(lambda: tuple(self.made.chain(arch)), f"{self.spec}: chain({arch!r})")
         for link in found:
             if not isinstance(link, nn.Module):
                 raise BnrecalError(f"--model: {self.spec}: chain({arch!r}) holds a {type(link).__name__}")
@@ -202,9 +202,13 @@ def _run(call: Callable[[], Any], what: str) -> Any:
         raise BnrecalError(f"--model: {what} raised {type(error).__name__}: {error}") from error
 
 
+def _is_listing(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
 def _names(made: Any, spec: str) -> tuple[str, ...]:
     given = _run(lambda: getattr(made, "archs", None), f"{spec}: archs")
-    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else ()
+    names = tuple(given) if _is_listing(given) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise BnrecalError(f"--model: {spec} returned an object whose archs are no names: {given!r}")
     return tuple(str(name) for name in names)

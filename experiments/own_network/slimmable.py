@@ -20,9 +20,12 @@ WIDTHS = (2, 4, 6, 8)
 
 
 class Slimmable(nn.Module):
-    """The shared weights. `archs` and `build` are all that bnrecal asks for; `sample` serves random:K."""
+    """The shared weights. `archs` and `build` are all that bnrecal asks for; `choices` makes it a search
+    space (then random:K needs no `sample` either), `candidate` lets its BatchNorms be judged.
+    """
 
     archs = ("8-8-8", "4-4-4", "2-2-2")
+    choices = (tuple(map(str, WIDTHS)),) * len(FULL)
 
     def __init__(self, n_classes: int = 10) -> None:
         super().__init__()
@@ -39,6 +42,11 @@ class Slimmable(nn.Module):
     def sample(self, n: int, seed: int) -> list[str]:
         every = [f"{a}-{b}-{c}" for a in WIDTHS for b in WIDTHS for c in WIDTHS]
         return random.Random(seed).sample(every, min(n, len(every)))
+
+    def candidate(self, layer: int, choice: int) -> nn.Module:
+        """The BatchNorm that a layer of this width ends in."""
+        with torch.no_grad():
+            return sliced_norm(self.norms[layer], FULL[layer] * WIDTHS[choice] // 8)
 
     def subnet(self, eighths: list[int]) -> nn.Module:
         layers: list[nn.Module] = []
