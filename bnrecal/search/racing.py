@@ -26,7 +26,7 @@ N_RESAMPLES = 200  # standard errors are then known to 5 %
 _MULTIPLIERS = 2000
 _SEED = 20230601
 
-# evidence of these architectures on the first n images
+# evidence of these architectures on the first n images; who could not be evaluated is not in it
 Evaluate = Callable[[Sequence[str], int], Mapping[str, Evidence]]
 
 
@@ -119,6 +119,12 @@ def race(
         evidence = evaluate(alive, size)
         n_evaluated += len(alive) * (size - before)
         before = size
+        failed = tuple(arch for arch in alive if arch not in evidence)
+        alive = [arch for arch in alive if arch in evidence]
+        if len(alive) < k:
+            raise BnrecalError(
+                f"--race: {len(failed)} architectures failed, {len(alive)} are left; needs {k}"
+            )
         once = np.ones((size, 1), np.int32)
         values = np.array([resampled(evidence[arch], once)[0] for arch in alive])
         stays, critical = np.ones(len(alive), bool), math.inf
@@ -126,7 +132,7 @@ def race(
             weights = draw(size, N_RESAMPLES)
             samples = np.array([resampled(evidence[arch], weights) for arch in alive])
             stays, critical = survivors(samples, values, k, alpha)
-        dropped = tuple(arch for arch, stay in zip(alive, stays, strict=True) if not stay)
+        dropped = failed + tuple(arch for arch, stay in zip(alive, stays, strict=True) if not stay)
         alive = [arch for arch, stay in zip(alive, stays, strict=True) if stay]
         values = values[stays]
         order = np.argsort(-values, kind="stable")

@@ -76,6 +76,18 @@ def test_a_race_that_ends_early_says_so() -> None:
     assert "the race ended at 64" in found.says(512)
 
 
+def test_who_fails_is_dropped() -> None:
+    """An architecture without evidence leaves the race at that look; too few left end it in one line."""
+    right = classifiers(2, 6, 1.0)
+
+    def evaluate(archs: Sequence[str], n: int) -> Mapping[str, Evidence]:
+        return {arch: {"correct": right[arch][:n]} for arch in archs if arch != "a3"}
+
+    assert "a3" in race(list(right), 2, SIZES, evaluate).looks[0].dropped
+    with pytest.raises(BnrecalError, match="1 architectures failed, 5 are left; needs 6"):
+        race(list(right), 6, SIZES, evaluate)
+
+
 def test_the_same_race_twice() -> None:
     """Everything random in it has a seed of its own."""
     right = classifiers(5, 60, 1.0)
