@@ -19,6 +19,7 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[bench]'
 	$(BIN)/python -W ignore experiments/bench/recalibrate.py
+	$(BIN)/python experiments/bench/optimisers.py
 	$(BIN)/python -W ignore experiments/bench/grid.py
 	$(BIN)/python experiments/bench/memory.py
 

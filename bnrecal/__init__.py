@@ -10,6 +10,7 @@ Names are imported when first used, so that the command line starts without torc
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bnrecal import norms
     from bnrecal.doctor.diagnose import diagnose
     from bnrecal.doctor.finding import Diagnosis, Finding
     from bnrecal.errors import BnrecalError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bnrecal.recalibration.recalibrate import Recalibration, recalibrate, recalibrated
     from bnrecal.recalibration.statistics import Statistics
 
+_ROOMS = ("norms",)  # whole packages, by attribute as well as by import
 _HOMES = {
     "diagnose": "doctor.diagnose",
     **dict.fromkeys(("Diagnosis", "Finding"), "doctor.finding"),
@@ -38,14 +40,17 @@ __all__ = [
     "Recalibration",
     "Statistics",
     "diagnose",
+    "norms",
     "recalibrate",
     "recalibrated",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bnrecal' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _ROOMS:
+        return import_module(f"bnrecal.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bnrecal' has no attribute {name!r}")
     return getattr(import_module(f"bnrecal.{_HOMES[name]}"), name)

@@ -57,20 +57,19 @@ def advise(
 
     Works for any task and model. Prints the setting, why it is enough, its cost, and the code to use.
     """
-    from bnrecal import tasks
     from bnrecal.host.device import check_device_name
+    from bnrecal.plan.opened import open_study
     from bnrecal.sweep import doubling as room
-    from bnrecal.sweep.plan import complete_study
 
     check_device_name(device)
     settings, places = gathered(context, study, options)
     settings.setdefault("estimator", room.ESTIMATORS)
-    chosen = complete_study(settings, places)
-    task = tasks.of(chosen)
+    opened = open_study(settings, places)
+    chosen, task = opened.study, opened.task
     fitting = min(room.BATCH_SIZE, max(1, task.n_calibration // 4))
     sizes = chosen.bs if "bs" in settings else (fitting,)
     budget = room.Budget(max_seconds, max_images)
-    found = room.advise(chosen, device, tolerance, budget, _show, sizes)
+    found = room.advise(opened, device, tolerance, budget, _show, sizes)
     text = _as_json(found) if as_json else _as_text(found, chosen)
     if output is None:
         click.echo(text, nl=False)

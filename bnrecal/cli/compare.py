@@ -32,7 +32,7 @@ def compare(before: Path, after: Path, tolerance: float, layout: str, output: Pa
 
     rows = []
     for folder in (before, after):
-        found = Store(folder).latest()
+        found = Store(folder).evaluated()
         if not found:
             raise BnrecalError(f"{folder}: no rows there; give two folders that `bnrecal sweep` has written")
         rows.append(found)

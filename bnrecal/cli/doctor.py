@@ -27,8 +27,8 @@ def doctor(context: click.Context, /, study: Path | None, device: str, as_json: 
     from bnrecal.doctor.checkup import diagnose_one
     from bnrecal.host.device import choose_device
 
-    chosen = single.one_setting(context, study, options)
-    found = diagnose_one(chosen, choose_device(device), lambda stage: click.echo(stage, err=True))
+    opened = single.one_setting(context, study, options)
+    found = diagnose_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else _drawn(found))
     if found.wrong:
         return complain(f"wrong: {', '.join(finding.check for finding in found.wrong)}", 3)

@@ -14,7 +14,7 @@ OUT = Path("results")
 def setting(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """An option that can also be set by BNRECAL_NAME."""
     variable = f"BNRECAL_{name.upper().replace('-', '_')}"
-    return click.option(f"--{name}", envvar=variable, show_envvar=False, **attributes)
+    return click.option(f"--{name}", envvar=variable.partition("/")[0], show_envvar=False, **attributes)
 
 
 def comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -72,6 +72,11 @@ GRID = (
     setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]"),
     setting("seed", help="Draws the fixed order of the calibration images.  [0]"),
     setting("repeats", help="Orders of the images: seed, seed + 1, ...  [1]"),
+    setting(
+        "baseline/--no-baseline",
+        default=None,
+        help="Measure the network as it stands (estimator stored) too.  [yes]",
+    ),
 )
 # Headings of the help, by the names of the options below them; all others stand under "Run".
 _NETWORK = ("model", "weights", "arch")

@@ -44,9 +44,9 @@ def recalibrate(
     from bnrecal.networks.saved_weights import check_free
 
     check_free(output, force, "--output")
-    chosen = single.one_setting(context, study, options)
-    found = recalibrate_one(chosen, choose_device(device), lambda stage: click.echo(stage, err=True))
-    found.write(output, chosen, force)
+    opened = single.one_setting(context, study, options)
+    found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
+    found.write(output, opened.study, force)
     click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "output": str(output)}, indent=1))

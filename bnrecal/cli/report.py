@@ -56,7 +56,7 @@ def report(
         return _watch(store, published, layout, output, figures)
     gc.disable()  # many small objects, none of which is let go before the end
     try:
-        rows = published_rows() if published else store.latest()
+        rows = published_rows() if published else store.evaluated()
         if not rows:
             raise BnrecalError(f"--out: no rows in {store.path}; run `bnrecal sweep` first")
         made = make_report(rows, None if published else out, tolerance)

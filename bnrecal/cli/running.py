@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ from bnrecal.cli.options import Command, device_option
 
 if TYPE_CHECKING:
     from bnrecal.executors.executor import Executor
+    from bnrecal.plan.opened import Opened
     from bnrecal.study.inputs import Inputs
 
 RUNNING: tuple[Callable[[Any], Any], ...] = (
@@ -52,17 +54,24 @@ class Running:
         """The executor asked for, or the one -j asks for."""
         return self.executor or ("local" if self.jobs and self.jobs > 1 else "inline")
 
-    def open(self, inputs: "Inputs") -> "Executor":
-        """The executor, to be entered. Raises BnrecalError for what cannot be: no such GPU, no Ray."""
+    def open(self, inputs: "Inputs", opened: "Opened | None" = None, out: Path | None = None) -> "Executor":
+        """The executor, to be entered; in this process it takes what is `opened` already.
+
+        `out` is the output folder, where trained networks lie.
+
+        Raises BnrecalError for what cannot be: no such GPU, no Ray.
+        """
         from bnrecal import executors
         from bnrecal.executors.executor import Job
         from bnrecal.host.device import check_device_name, choose_device
+        from bnrecal.store.artefacts import trained_folder
 
         check_device_name(self.device)
         if self.device.startswith("cuda") and self.name != "ray":
             choose_device(self.device)  # refuse before anything is written
-        job = Job(inputs, self.device, self.threads, self.timeout)
-        return executors.of(self.name, job, self.jobs, self.address)
+        trained = str(trained_folder(out).resolve()) if out is not None else None
+        job = Job(inputs, self.device, self.threads, self.timeout, trained)
+        return executors.of(self.name, job, self.jobs, self.address, opened)
 
 
 def running_options(command: Command) -> Command:

@@ -40,22 +40,25 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
 
 
 def one_setting(context: click.Context, file: Path | None, options: Mapping[str, Any]) -> Any:
-    """The study of one cell that these options and this file ask for, with this page's defaults.
+    """The study of one cell that these options and this file ask for, opened, with this page's defaults.
 
     Raises BnrecalError where more than one architecture or value is left.
     """
-    from bnrecal import tasks
     from bnrecal.measure.one_network import check_single
-    from bnrecal.sweep.plan import complete_study
+    from bnrecal.plan.opened import Opened, open_study
+    from bnrecal.study.study import make_study
 
     settings, places = gathered(context, file, options)
+    settings["baseline"] = False
     settings.setdefault("bs", (BATCH_SIZE,))
     settings.setdefault("estimator", (ESTIMATOR,))
-    if "samples" not in settings:  # the task says how many there are, once the rest is known
+    counted = "samples" in settings
+    if not counted:  # the task says how many there are, once it is open
         settings["samples"] = (2**62,)  # enough for any batch
-        first = complete_study(settings, places)
-        check_single(first)
-        settings["samples"] = (max(*first.bs, min(SAMPLES, tasks.of(first).n_calibration)),)
-    study = complete_study(settings, places)
+    opened = open_study(settings, places)
+    study = opened.study
     check_single(study)
-    return study
+    if not counted:
+        samples = (max(*study.bs, min(SAMPLES, opened.task.n_calibration)),)
+        study = make_study({**study.model_dump(exclude_none=True), "samples": samples}, places)
+    return Opened(study, opened.task, opened.source)

@@ -1,6 +1,7 @@
 """`bnrecal sweep`."""
 
 import shlex
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -15,6 +16,8 @@ from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, i
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
 
+MANY_TRAININGS = 100  # a grid with more is not begun without a word
+
 
 @click.command(cls=SectionedCommand)
 @input_options
@@ -28,6 +31,7 @@ from bnrecal.errors import BnrecalError
 @click.option("--max-failures", type=click.IntRange(min=1), help="Stop when so many cells failed.")
 @click.option("--limit", type=click.IntRange(min=1), help="Do at most so many cells now.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
+@click.option("--yes", is_flag=True, help="Train as many networks as the study asks for, unasked.")
 @click.pass_context
 @running_options
 def sweep(
@@ -44,37 +48,40 @@ def sweep(
     max_failures: int | None,
     limit: int | None,
     dry_run: bool,
+    yes: bool,
     **options: Any,
 ) -> int:
     """Measure a grid of batch size x samples x architecture.
 
     Finished cells stay in OUT/rows.jsonl; the same command again does only what is missing.
     """
+    from bnrecal.plan.opened import open_study
     from bnrecal.store.store import Store
     from bnrecal.study.selection import Choice, conditions
-    from bnrecal.sweep import sweep as room
-    from bnrecal.sweep.plan import complete_study
+    from bnrecal.sweep import plan as planning
 
     choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, limit)
-    chosen = complete_study(*gathered(context, study, options))
+    opened = open_study(*gathered(context, study, options))
     store = Store(out)
-    executor = running.open(chosen)
-    plan = room.plan(chosen, store, choice)
+    executor = running.open(opened.study, opened, out)
+    plan = planning.plan(opened, store, choice)
     if not any(choice.covers(cell) for cell in plan.cells):
         raise BnrecalError(f"--only, --exclude: they leave none of the study's {len(plan.cells)} cells")
-    for note in plan.notes:
+    for note in opened.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:
         _show_plan(plan, store)
         return 0
     if not plan.passes:
         return _summary(plan, store, choice, Counter())
+    if not yes:
+        _ask(plan, store)
     store.prepare()
-    resolved = store.keep_study(chosen)
-    if force and store.set_aside({cell.key for cell in plan.todo}):
-        plan = room.plan(chosen, store, replace(choice, force=False))
+    resolved = store.keep_study(opened.study)
+    if force and store.set_aside({cell.key for cell in plan.cells_to_do}):
+        plan = planning.plan(opened, store, replace(choice, force=False))
     kept = f", {plan.n_kept} kept from before" if plan.n_kept else ""
-    click.echo(f"{len(plan.todo)} cells in {len(plan.passes)} passes{kept}; study: {resolved}", err=True)
+    click.echo(f"{_counted(plan)}{kept}; study: {resolved}", err=True)
     if running.name != "ray":  # nodes decode for themselves
         _decode(plan)
     failures = _run(plan, store, executor, resolved, 1 if fail_fast else max_failures)
@@ -82,31 +89,70 @@ def sweep(
 
 
 def _show_plan(plan: Any, store: Any) -> None:
-    from bnrecal.sweep.sweep import estimated_s
+    from bnrecal.sweep.plan import estimated_s
 
     for todo in plan.passes:
-        cell = todo.first
-        counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
-        rule = cell.estimator if cell.momentum is None else f"{cell.estimator} {cell.momentum:g}"
-        click.echo(f"{cell.arch}  bs {cell.batch_size:>3}  {rule}  seed {cell.seed}  samples {counts}")
-    n_evaluated = len(plan.todo) * plan.n_evaluation
+        click.echo(_pass_line(todo, plan.opened.recipes))
+    n_evaluated = len(plan.cells_to_do) * plan.n_evaluation
+    trained = (
+        f"{len(plan.trainings)} networks to train on {plan.n_trained_on:,} images; " if plan.trainings else ""
+    )
     click.echo(
-        f"{len(plan.todo)} of {len(plan.cells)} cells to do in {len(plan.passes)} passes: "
+        f"{trained}{len(plan.cells_to_do)} of {len(plan.cells)} cells to do in "
+        f"{len(plan.passes) - len(plan.trainings)} passes: "
         f"{plan.n_images:,} images to calibrate with, {n_evaluated:,} to evaluate; "
         f"about {estimated_s(plan, store):.0f} s"
     )
+
+
+def _counted(plan: Any) -> str:
+    n = len(plan.trainings)
+    trained = f"{n} network{'s' * (n != 1)} to train, " if n else ""
+    return f"{trained}{len(plan.cells_to_do)} cells in {len(plan.passes) - n} passes"
+
+
+def _ask(plan: Any, store: Any) -> None:
+    """A grid of trainings grows by multiplication: many of them are asked for, with their cost."""
+    from bnrecal.sweep.plan import estimated_s
+
+    if len(plan.trainings) <= MANY_TRAININGS:
+        return
+    hours = estimated_s(plan, store) / 3600
+    what = f"the study trains {len(plan.trainings):,} networks, about {hours:,.1f} hours"
+    if not sys.stdin.isatty():
+        raise BnrecalError(f"[train]: {what}; give --yes if that is meant")
+    if not click.confirm(f"{what}; go on?", err=True):
+        raise BnrecalError(f"[train]: {what}; nothing was done")
+
+
+def _pass_line(todo: Any, recipes: Any) -> str:
+    from bnrecal.study.axes import label, short_rule
+    from bnrecal.study.cells import Training
+    from bnrecal.study.recipes import label as variant
+    from bnrecal.study.recipes import varied_fields
+
+    cell = todo.first
+    if isinstance(cell, Training):
+        return f"train {cell.arch or 'the supernet'}: {variant(cell.recipe, varied_fields(recipes))}"
+    if cell.batch_size is None:
+        on = f", {variant(cell.trained.recipe, varied_fields(recipes))}" if cell.trained else ""
+        return label(vars(cell)) + on
+    counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
+    on = f"  {variant(cell.trained.recipe, varied_fields(recipes))}" if cell.trained else ""
+    how = short_rule(vars(cell))
+    return f"{cell.arch}  bs {cell.batch_size:>3}  {how}  seed {cell.seed}  samples {counts}{on}"
 
 
 def _decode(plan: Any) -> None:
     """Decode what the cache does not hold yet, before any time is taken."""
     from rich.console import Console
 
-    from bnrecal.sweep import sweep as room
+    from bnrecal.sweep import plan as planning
     from bnrecal.sweep.progress import decoding
 
     started = time.perf_counter()
     with decoding(Console(stderr=True)) as on_decoded:
-        n_decoded = room.prepare(plan, on_decoded)
+        n_decoded = planning.prepare(plan, on_decoded)
     if n_decoded:
         seconds = time.perf_counter() - started
         click.echo(
@@ -118,18 +164,20 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
     """Do the plan's cells; returns how many failed, by kind of failure."""
     from rich.console import Console
 
-    from bnrecal.sweep import sweep as room
     from bnrecal.sweep.progress import SweepProgress
+    from bnrecal.sweep.sweep import sweep as run_sweep
 
     def waiting(n: int) -> None:
         click.echo(f"another sweep has taken {n} of these cells; waiting for it", err=True)
 
-    n_images = plan.n_images + len(plan.todo) * plan.n_evaluation
+    n_images = plan.n_images + plan.n_trained_on + len(plan.cells_to_do) * plan.n_evaluation
     failures: Counter[str] = Counter()
     with (
-        SweepProgress(Console(stderr=True), n_images, len(plan.todo), plan.todo) as progress,
+        SweepProgress(
+            Console(stderr=True), n_images, len(plan.todo), plan.cells_to_do, plan.opened.recipes
+        ) as progress,
         executor,
-        closing(room.sweep(plan, store, executor, progress.images, waiting, resolved.name)) as rows,
+        closing(run_sweep(plan, store, executor, progress.images, waiting, resolved.name)) as rows,
     ):
         for row in rows:
             progress.cell(row, plan.n_evaluation)

@@ -43,15 +43,17 @@ def verify(
 
     from bnrecal.store.provenance import row_of_key
     from bnrecal.store.store import Store
+    from bnrecal.study.axes import label
     from bnrecal.sweep.verify import drawn, repeated
 
-    rows = Store(out).latest()
+    rows = Store(out).evaluated()
     if not any(row["status"] == "done" for row in rows):
         raise BnrecalError(f"--out: no finished cells in {Store(out).path}; run `bnrecal sweep` first")
     chosen = [row_of_key(rows, key) for key in keys] or drawn(rows, sample, sample_seed)
     n_different = n_lost = 0
     for found in repeated(
-        chosen, lambda inputs, threads: replace(running, threads=running.threads or threads).open(inputs)
+        chosen,
+        lambda inputs, threads: replace(running, threads=running.threads or threads).open(inputs, out=out),
     ):
         row = found.row
         if found.again is None:
@@ -66,7 +68,7 @@ def verify(
             )
         else:
             said = "equal"
-        what = f"{row['key'][:8]}  {row['arch']} bs {row['batch_size']} n {row['n_samples']}"
+        what = f"{row['key'][:8]}  {label(row)}"
         click.echo(f"{what}: {' '.join(said.split())}")
     if n_different or n_lost:
         equal = len(chosen) - n_different - n_lost

@@ -6,28 +6,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnrecal import networks, tasks
 from bnrecal.doctor.diagnose import diagnose
 from bnrecal.doctor.finding import Diagnosis
 from bnrecal.measure.images import CalibrationBatches, chunks, read_ahead, to_input
 from bnrecal.networks.network import Network
-from bnrecal.study.study import Study
-from bnrecal.sweep.plan import cells_of
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
 from bnrecal.tasks.task import Int64s, Task
 
 
-def diagnose_one(study: Study, device: torch.device, on_stage: Callable[[str], None]) -> Diagnosis:
+def diagnose_one(opened: Opened, device: torch.device, on_stage: Callable[[str], None]) -> Diagnosis:
     """Diagnose the one network this study names, on its first calibration and evaluation images.
 
     The metric is the task's, over the calibration images that are read.
     """
-    (cell,) = cells_of(study)
-    task = tasks.of(study)
-    source = networks.of(study, task)
-    for note in (task.note, source.note):
-        if note:
-            on_stage(f"note: {note}")
-    network = source.build(cell.arch)
+    (cell,) = cells_of(opened)
+    assert cell.seed is not None
+    assert cell.batch_size is not None
+    task = opened.task
+    for note in opened.notes:
+        on_stage(f"note: {note}")
+    network = opened.source.build(cell.arch)
     network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.module.eval()
     ids = task.order(cell.seed)[: cell.n_samples]

@@ -4,6 +4,7 @@ A check takes the patient and answers with a `Finding` whose name the table of c
 """
 
 import math
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,21 @@ def tracking_off(patient: Patient) -> Finding:
         what = f"{named(stale, total)} had track_running_stats set to False later: evaluation uses the "
         what += "buffers all the same, and training no longer updates them"
         return answer("wrong", what, "set track_running_stats = True again, and recalibrate", stale)
-    return answer("fine", f"all {total} BatchNorms keep statistics" if total else "no BatchNorm at all")
+    if not total:
+        return answer("fine", _without_batchnorm(patient))
+    return answer("fine", f"all {total} BatchNorms keep statistics")
+
+
+def _without_batchnorm(patient: Patient) -> str:
+    kinds = Counter(
+        type(module).__name__
+        for module in patient.in_evaluation.modules()
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm | _InstanceNorm)
+    )
+    if not kinds:
+        return "no BatchNorm at all"
+    listed = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in kinds.items())
+    return f"no BatchNorm; nothing to recalibrate: each image is normalised by itself ({listed})"
 
 
 def kinds(patient: Patient) -> Finding:

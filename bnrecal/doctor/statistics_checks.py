@@ -25,7 +25,14 @@ def _reached(patient: Patient, layers: Iterable[str]) -> list[str]:
 
 
 def _never_updated(patient: Patient) -> list[str]:
-    return [n for n, (mean, var) in patient.stored.items() if bool((mean == 0).all() and (var == 1).all())]
+    """Layers with mean 0 and variance 1, or sigma = sqrt(var + eps) = 1 where that is what is stored."""
+    found = []
+    for name, (mean, var) in patient.stored.items():
+        norm = patient.norms[name]
+        away = 1.001 * norm.eps if hasattr(norm, "running_std") else 0.0
+        if bool((mean == 0).all() and ((var - 1).abs() <= away).all()):
+            found.append(name)
+    return found
 
 
 def _damaged(patient: Patient) -> list[str]:

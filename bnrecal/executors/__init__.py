@@ -5,45 +5,53 @@ from dataclasses import replace
 
 from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.executors.executor import Executor, Job
+from bnrecal.plan.opened import Opened
 
 
-def _inline(job: Job, jobs: int | None, address: str | None) -> Executor:
+def _inline(job: Job, jobs: int | None, address: str | None, opened: Opened | None) -> Executor:
     from bnrecal.executors.inline import Inline
 
     if jobs not in (None, 1):
         raise BnrecalError(f"--jobs: {jobs}: executor inline runs in this process alone; allowed: 1")
-    return Inline(job)
+    return Inline(job, opened)
 
 
-def _local(job: Job, jobs: int | None, address: str | None) -> Executor:
+def _local(job: Job, jobs: int | None, address: str | None, opened: Opened | None) -> Executor:
     from bnrecal.executors.local import Local, leases
 
     return Local(_with_threads(job), leases(job.device, jobs or 1))
 
 
-def _ray(job: Job, jobs: int | None, address: str | None) -> Executor:
+def _ray(job: Job, jobs: int | None, address: str | None, opened: Opened | None) -> Executor:
     from bnrecal.executors.ray_cluster import RayCluster
 
     return RayCluster(_with_threads(job), address, jobs)
 
 
-EXECUTORS: dict[str, Callable[[Job, int | None, str | None], Executor]] = {
+EXECUTORS: dict[str, Callable[[Job, int | None, str | None, Opened | None], Executor]] = {
     "inline": _inline,
     "local": _local,
     "ray": _ray,
 }
 
 
-def of(name: str, job: Job, jobs: int | None = None, address: str | None = None) -> Executor:
+def of(
+    name: str,
+    job: Job,
+    jobs: int | None = None,
+    address: str | None = None,
+    opened: Opened | None = None,
+) -> Executor:
     """The executor of this name, to be entered; raises BnrecalError for what it cannot serve.
 
-    `jobs` is how many passes run at a time, `address` where a Ray cluster is.
+    `jobs` is how many passes run at a time, `address` where a Ray cluster is; what is
+    `opened` already serves passes in this process.
     """
     if name not in EXECUTORS:
         raise unknown_choice("executor", name, EXECUTORS, "--executor")
     if address is not None and name != "ray":
         raise BnrecalError(f"--address: {address!r}: executor {name} has none; use --executor ray")
-    return EXECUTORS[name](job, jobs, address)
+    return EXECUTORS[name](job, jobs, address, opened)
 
 
 def _with_threads(job: Job) -> Job:

@@ -1,15 +1,19 @@
 """What an executor has to offer, and what it gives back. Imports no torch."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from bnrecal.study.cells import Cell, Pass
+from bnrecal.study.cells import AnyCell, AnyPass
 from bnrecal.study.inputs import Inputs
 
-OnImages = Callable[[Pass, int], None]  # told which pass just read how many calibration images
+
+class OnImages(Protocol):
+    """Told which pass just read how many calibration images, and of a training how far it is."""
+
+    def __call__(self, todo: AnyPass, n: int, said: str = "", /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -24,28 +28,33 @@ class Job:
     device: str = "auto"
     threads: int | None = None  # None: as many as torch takes by itself
     timeout_s: float | None = None
+    trained: str | None = None  # folder of trained networks, each in one named by its training's key
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of one cell: figures and times, or a failure."""
 
-    cell: Cell
+    cell: AnyCell
     device: str
     started_at: str  # UTC, ISO 8601
-    figures: dict[str, float | None]  # update, eval and the times; empty if it failed
+    figures: dict[str, float | None]  # update and eval, or loss, and the times; empty if it failed
     error: str | None = None
     failure: str | None = None  # the kind of error, see bnrecal/store/rows.py
     evaluation_batch: int | None = None  # images in one evaluation forward
     environment: dict[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] | None = None  # of `eval`, image by image: see tasks/task.py
+    weights_sha256: str | None = None  # of what was trained
+    artefact: bytes | None = None  # what was trained, where it does not lie in the job's folder
 
 
 class Executor(Protocol):
     """Runs passes somewhere; a context manager that leaves no process and no lease behind."""
 
-    def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
+    def run(self, passes: Iterator[AnyPass], on_images: OnImages) -> Iterator[Outcome]:
         """Yield one `Outcome` for every cell; the next pass is taken when there is room for it.
+
+        `passes` may end for now and have more when an outcome was taken: passes that wait for a training.
 
         Raises BnrecalError where no pass at all can be run: no such device, data that are not there.
         """
@@ -62,7 +71,7 @@ def utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def failed(cells: Iterable[Cell], device: str, failure: str, error: str) -> Iterator[Outcome]:
+def failed(cells: Iterable[AnyCell], device: str, failure: str, error: str) -> Iterator[Outcome]:
     """Outcomes of cells whose process cannot report them itself."""
     for cell in cells:
         yield Outcome(cell, device, utc_now(), {}, error, failure)

@@ -1,18 +1,20 @@
 """Passes one after another in this process: the reference every other executor must equal."""
 
 from collections.abc import Iterator
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from bnrecal.executors.executor import Job, OnImages, Outcome
-from bnrecal.study.cells import Pass
+from bnrecal.plan.opened import Opened
+from bnrecal.study.cells import AnyPass
 
 
 class Inline:
     """The executor named `inline`."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, opened: Opened | None = None) -> None:
+        self.job, self.opened = job, opened
 
     def __enter__(self) -> Self:
         return self
@@ -22,9 +24,9 @@ class Inline:
     ) -> None:
         pass
 
-    def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
+    def run(self, passes: Iterator[AnyPass], on_images: OnImages) -> Iterator[Outcome]:
         from bnrecal.executors.workplace import Workplace
 
-        workplace = Workplace(self.job)
+        workplace = Workplace(self.job, self.opened)
         for todo in passes:
-            yield from workplace.run(todo, lambda n, todo=todo: on_images(todo, n))  # type: ignore[misc]
+            yield from workplace.run(todo, partial(on_images, todo))

@@ -18,7 +18,7 @@ from typing import Any, Self
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.worker import work
-from bnrecal.study.cells import Cell, Pass
+from bnrecal.study.cells import AnyCell, AnyPass, pass_of
 
 ATTEMPTS = 2  # processes a pass may take down before it is recorded as failed
 OVERTIME_S = 3.0  # a pass that does not end itself in time is ended from outside after so much more
@@ -33,8 +33,8 @@ class _Worker:
     process: BaseProcess
     channel: "connection.Connection[Any, Any]"
     device: str
-    todo: Pass | None = None
-    left: tuple[Cell, ...] = ()  # cells of the pass that no outcome was heard of
+    todo: AnyPass | None = None
+    left: tuple[AnyCell, ...] = ()  # cells of the pass that no outcome was heard of
     attempt: int = 1
     began: float | None = None  # time.monotonic
 
@@ -46,7 +46,7 @@ class Local:
         self.job = job
         self.free = list(devices)  # leases nobody holds
         self.workers: list[_Worker] = []
-        self.again: deque[tuple[Pass, int]] = deque()
+        self.again: deque[tuple[AnyPass, int]] = deque()
 
     def __enter__(self) -> Self:
         # Threads that wait by spinning keep the other processes' threads from their processors: with two
@@ -67,7 +67,7 @@ class Local:
         if self.wait_policy is None:
             os.environ.pop(WAIT_POLICY, None)
 
-    def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
+    def run(self, passes: Iterator[AnyPass], on_images: OnImages) -> Iterator[Outcome]:
         while True:
             self._hand_out(passes)
             busy = [worker for worker in self.workers if worker.todo]
@@ -82,7 +82,7 @@ class Local:
                     reason = f"the pass took longer than {self.job.timeout_s:g} s (--timeout) and was ended"
                     yield from failed(worker.left, worker.device, "timed out", reason)
 
-    def _hand_out(self, passes: Iterator[Pass]) -> None:
+    def _hand_out(self, passes: Iterator[AnyPass]) -> None:
         """Give every idle process a pass, and start processes while there are devices and passes."""
         idle = deque(worker for worker in self.workers if worker.todo is None)
         while idle or self.free:
@@ -122,7 +122,7 @@ class Local:
         if kind == "began":
             worker.began = time.monotonic()
         elif kind == "images":
-            on_images(worker.todo, what)
+            on_images(worker.todo, *what)
         elif kind == "outcome":
             worker.left = tuple(cell for cell in worker.left if cell != what.cell)
             yield what
@@ -136,7 +136,7 @@ class Local:
         if not worker.left:
             return
         if worker.attempt < ATTEMPTS:
-            self.again.append((Pass(worker.left), worker.attempt + 1))
+            self.again.append((pass_of(worker.left), worker.attempt + 1))
             return
         code = worker.process.exitcode or 0
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"

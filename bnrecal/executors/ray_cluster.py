@@ -18,7 +18,8 @@ import bnrecal
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.shipping import Bundle, pack
-from bnrecal.study.cells import Pass
+from bnrecal.store.artefacts import packed
+from bnrecal.study.cells import AnyPass, Cell
 
 RETRIES = 2  # after a node or a process was lost
 POLL_S = 1.0  # how often a lost driver connection or new nodes are looked for
@@ -32,7 +33,8 @@ class RayCluster:
         if find_spec("ray") is None:
             raise BnrecalError("--executor ray: Ray is not installed; pip install 'bnrecal[ray]'")
         self.job, self.address, self.jobs = job, address, jobs
-        self.running: dict[Any, tuple[Pass, bool]] = {}  # task -> its pass, and whether files went along
+        self.running: dict[Any, tuple[AnyPass, bool]] = {}  # task -> its pass, and whether files went along
+        self.artefacts: dict[str, Any] = {}  # references to trained networks, by the key of the training
         self.bundle: Any = None  # in Ray's object store, packed when the first node lacks something
 
     def __enter__(self) -> Self:
@@ -67,7 +69,7 @@ class RayCluster:
         self.running.clear()
         ray.shutdown()
 
-    def run(self, passes: Iterator[Pass], on_images: OnImages) -> Iterator[Outcome]:
+    def run(self, passes: Iterator[AnyPass], on_images: OnImages) -> Iterator[Outcome]:
         import ray
 
         while True:
@@ -82,7 +84,7 @@ class RayCluster:
             for task in ready:
                 yield from self._result(task, on_images)
 
-    def _submit(self, todo: Pass, bundle: Any) -> None:
+    def _submit(self, todo: AnyPass, bundle: Any) -> None:
         import ray
 
         from bnrecal.executors.ray_task import run_pass
@@ -90,8 +92,21 @@ class RayCluster:
         remote = ray.remote(run_pass).options(max_retries=RETRIES, **self.needs)
         keys = tuple(cell.key for cell in todo.cells)
         # in a list a reference stays one: a node fetches the files only if it needs them
-        task = remote.remote(self.job, todo, keys, [bundle] if bundle is not None else [])
+        task = remote.remote(
+            self.job, todo, keys, [bundle] if bundle is not None else [], self._artefact_of(todo)
+        )
         self.running[task] = (todo, bundle is not None)
+
+    def _artefact_of(self, todo: AnyPass) -> list[Any]:
+        """A reference to the trained network that this pass evaluates, put into Ray's store once."""
+        import ray
+
+        training = todo.first.trained if isinstance(todo.first, Cell) else None
+        if training is None or self.job.trained is None:
+            return []
+        if training.key not in self.artefacts:
+            self.artefacts[training.key] = ray.put(packed(Path(self.job.trained) / training.key))
+        return [self.artefacts[training.key]]
 
     def _result(self, task: Any, on_images: OnImages) -> Iterator[Outcome]:
         import ray

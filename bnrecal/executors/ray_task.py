@@ -1,21 +1,29 @@
 """What a node of a Ray cluster does with a pass."""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, Outcome
 from bnrecal.executors.workplace import Workplace
-from bnrecal.study.cells import Pass
+from bnrecal.host.files import cache_folder
+from bnrecal.store.artefacts import packed, trained_folder
+from bnrecal.store.artefacts import unpack as unpack_trained
+from bnrecal.study.cells import AnyPass, Cell, Training
 
 # One workplace stays open in each of Ray's processes: the sweep is the same from task to task.
 _open: dict[str, Workplace] = {}
 
 
-def run_pass(job: Job, todo: Pass, keys: tuple[str, ...], bundle: list[Any]) -> tuple[str, Any]:
+def run_pass(
+    job: Job, todo: AnyPass, keys: tuple[str, ...], bundle: list[Any], artefact: list[Any]
+) -> tuple[str, Any]:
     """("outcomes", one for each cell), or ("lacks", why) when data or weights are not on this node.
 
-    `bundle` holds a reference to the packed files, or nothing.
+    `bundle` holds a reference to the packed files, or nothing; `artefact` one to the trained network that
+    the pass evaluates.
     """
     if tuple(cell.key for cell in todo.cells) != keys:
         return "lacks", "another version of bnrecal runs on this node; its figures may be others"
@@ -24,16 +32,37 @@ def run_pass(job: Job, todo: Pass, keys: tuple[str, ...], bundle: list[Any]) -> 
         workplace.check(todo)
     except BnrecalError as error:
         return "lacks", f"{os.uname().nodename}: {error}"
-    return "outcomes", list[Outcome](workplace.run(todo, lambda n: None))
+    if artefact:
+        _bring(workplace.job, todo.first, artefact)
+    return "outcomes", [_sent(workplace.job, found) for found in workplace.run(todo, lambda *_: None)]
+
+
+def _bring(job: Job, cell: Cell | Training, artefact: list[Any]) -> None:
+    """The trained network of a cell into this node's folder, if it is not there."""
+    import ray
+
+    assert isinstance(cell, Cell)
+    assert cell.trained is not None
+    assert job.trained is not None
+    folder = Path(job.trained) / cell.trained.key
+    if not folder.is_dir():
+        unpack_trained(ray.get(artefact[0]), folder)
+
+
+def _sent(job: Job, outcome: Outcome) -> Outcome:
+    """With what was trained here, packed: the sweep keeps it."""
+    if not isinstance(outcome.cell, Training) or outcome.error is not None:
+        return outcome
+    assert job.trained is not None
+    return replace(outcome, artefact=packed(Path(job.trained) / outcome.cell.key))
 
 
 def _workplace(job: Job, bundle: list[Any]) -> Workplace:
     facts = f"{job!r} {[str(reference) for reference in bundle]}"
     if facts not in _open:
         _open.clear()
+        job = replace(job, trained=str(trained_folder(cache_folder())))
         if bundle:
-            from dataclasses import replace
-
             import ray
 
             from bnrecal.executors.shipping import unpack

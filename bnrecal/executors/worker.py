@@ -8,11 +8,11 @@ from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, Outcome
-from bnrecal.study.cells import Pass
+from bnrecal.study.cells import AnyPass
 
 # What a worker says: (kind, what). "began": a pass, with all that comes before it done;
-# "images": so many were read; "outcome": of a cell; "over": ready for the next; "refused": why nothing
-# can be run here.
+# "images": so many were read, and what to say of it; "outcome": of a cell; "over": ready for the next;
+# "refused": why nothing can be run here.
 Message = tuple[str, Any]
 
 
@@ -30,14 +30,14 @@ def work(channel: "connection.Connection[Any, Any]", job: Job) -> None:
         channel.send(("refused", str(error)))
         return
 
-    def send(kind: str, what: int | Outcome | None = None) -> None:
+    def send(kind: str, what: tuple[int, str] | Outcome | None = None) -> None:
         channel.send((kind, what))
 
     try:
         while True:
-            todo: Pass = channel.recv()
+            todo: AnyPass = channel.recv()
             send("began")
-            for outcome in workplace.run(todo, lambda n: send("images", n)):
+            for outcome in workplace.run(todo, lambda n, said="": send("images", (n, said))):
                 send("outcome", outcome)
             send("over")
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the sweep has ended

@@ -1,8 +1,11 @@
 """Where a pass is run, whichever executor ordered it: one process, its device, the data it opened."""
 
+import math
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -14,34 +17,53 @@ from bnrecal.host.device import choose_device
 from bnrecal.host.environment import describe_environment
 from bnrecal.measure.images import is_out_of_memory
 from bnrecal.measure.recalibrated import Measured, measure
-from bnrecal.study.cells import Cell, Pass
+from bnrecal.measure.trained import train_one, trained_source
+from bnrecal.networks.network import NetworkSource
+from bnrecal.plan.opened import Opened
+from bnrecal.study.cells import AnyCell, AnyPass, Pass, Training, TrainingPass
+from bnrecal.train.loop import Progress
+
+
+class Said(Protocol):
+    """Told how many images were just read, and of a training how far it is."""
+
+    def __call__(self, n: int, said: str = "", /) -> None: ...
+
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
 
 
 class Workplace:
-    """Opens the task and the network source of `job` once; raises BnrecalError where it cannot."""
+    """Opens the task and the network source of `job` once, or takes those opened already.
 
-    def __init__(self, job: Job) -> None:
-        self.timeout_s = job.timeout_s
+    Raises BnrecalError where it cannot.
+    """
+
+    def __init__(self, job: Job, opened: Opened | None = None) -> None:
+        self.job = job
         if job.threads is not None:
             torch.set_num_threads(job.threads)
         self.device = choose_device(job.device)
-        self.task = tasks.of(job.inputs)
-        self.source = networks.of(job.inputs, self.task)
+        self.task = opened.task if opened else tasks.of(job.inputs)
+        self.source = opened.source if opened else networks.of(job.inputs, self.task)
         self.data_digest = self.task.data_digest()
+        self.trained: tuple[str, NetworkSource] | None = None  # the last training a pass stood on
 
-    def run(self, todo: Pass, on_images: Callable[[int], None]) -> Iterator[Outcome]:
+    def run(self, todo: AnyPass, on_images: Said) -> Iterator[Outcome]:
         """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for."""
-        left = list(todo.cells)
+        left: list[AnyCell] = list(todo.cells)
         started_at = utc_now()
         try:
+            if isinstance(todo, TrainingPass):
+                yield self._outcome_of_training(todo.training, started_at, on_images)
+                return
             for result in self._measured(todo, on_images):
                 left.remove(result.cell)
                 yield self._outcome(result.cell, started_at, result=result)
             return
         except TimedOut:
-            failure, reason = "timed out", f"the pass took longer than {self.timeout_s:g} s (--timeout)"
+            limit = self.job.timeout_s
+            failure, reason = "timed out", f"the pass took longer than {limit:g} s (--timeout)"
         except NotANumberError as error:
             failure, reason = "not a number", str(error)
         except Exception as error:
@@ -55,17 +77,18 @@ class Workplace:
         for cell in left:
             yield self._outcome(cell, started_at, error=reason, failure=failure)
 
-    def _measured(self, todo: Pass, on_images: Callable[[int], None]) -> Iterator[Measured]:
+    def _measured(self, todo: Pass, on_images: Said) -> Iterator[Measured]:
         """What `measure` gives, with the clock of the pass running only while it works."""
-        deadline = Deadline(self.timeout_s)
+        deadline = Deadline(self.job.timeout_s)
 
         def on_images_in_time(n: int) -> None:
             deadline.check()
             on_images(n)
 
         with deadline.running():
+            source = self._source_of(todo)
             self.check(todo)
-            network = self.source.build(todo.first.arch)
+            network = source.build(todo.first.arch)
             results = measure(todo, self.task, network, self.device, on_images_in_time)
         try:
             while True:
@@ -77,13 +100,60 @@ class Workplace:
         finally:
             results.close()
 
-    def check(self, todo: Pass) -> None:
+    def _outcome_of_training(self, training: Training, started_at: str, on_images: Said) -> Outcome:
+        """Train, telling images and how far it is; the time limit is one of walks, not of trainings."""
+        started = time.perf_counter()
+        told = 0
+
+        def on_progress(now: Progress) -> None:
+            nonlocal told
+            done = round(training.n_samples * ((now.epoch - 1) + now.step / now.steps) / now.epochs)
+            loss = "" if math.isnan(now.loss) else f" loss {now.loss:.3f}"
+            on_images(max(0, done - told), f"epoch {now.epoch}/{now.epochs}{loss}")
+            told = max(told, done)
+
+        folder = self._folder_of(training)
+        found = train_one(
+            training, self.task, self.source, folder, self.device, on_progress, check=lambda: None
+        )
+        figures = {
+            "loss": float(found.log[-1]["loss"]) if found.log else None,
+            "train_s": found.seconds,
+            "total_s": time.perf_counter() - started,
+        }
+        about = describe_environment(str(self.device))
+        return Outcome(
+            training,
+            str(self.device),
+            started_at,
+            figures,
+            environment=about,
+            weights_sha256=found.sha256,
+        )
+
+    def _folder_of(self, training: Training) -> Path:
+        assert self.job.trained is not None
+        return Path(self.job.trained) / training.key
+
+    def _source_of(self, todo: Pass) -> NetworkSource:
+        """The source of the pass's network: the study's, or what one of its trainings left."""
+        training = todo.first.trained
+        if training is None:
+            return self.source
+        if self.trained is None or self.trained[0] != training.key:
+            folder = self._folder_of(training)
+            self.trained = training.key, trained_source(training, self.job.inputs, self.task, folder)
+        return self.trained[1]
+
+    def check(self, todo: AnyPass) -> None:
         """Refuse a pass whose data, weights or definitions are not the ones found here."""
-        digest = self.source.digest(todo.first.arch)
+        if isinstance(todo, TrainingPass):
+            return  # looks for itself
+        digest = self.source.digest(todo.first.arch) if todo.first.trained is None else None
         for cell in todo.cells:
             for what, found, wanted in (
                 ("data", self.data_digest, cell.data_digest),
-                ("weights", digest, cell.weights_digest),
+                ("weights", digest or cell.weights_digest, cell.weights_digest),
             ):
                 if found != wanted:
                     raise BnrecalError(
@@ -93,7 +163,7 @@ class Workplace:
 
     def _outcome(
         self,
-        cell: Cell,
+        cell: AnyCell,
         started_at: str,
         result: Measured | None = None,
         error: str | None = None,

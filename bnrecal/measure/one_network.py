@@ -2,23 +2,23 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bnrecal import networks, tasks
 from bnrecal.errors import BnrecalError
 from bnrecal.measure.images import CalibrationBatches, evaluation_parts
 from bnrecal.networks.network import Network
 from bnrecal.networks.saved_weights import write_weights
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
 from bnrecal.recalibration.shift import Shift, shifts, stored
-from bnrecal.study.cells import MOMENTUM, Cell
+from bnrecal.study.cells import MOMENTUM, STORED, Cell
 from bnrecal.study.study import Study
-from bnrecal.sweep.plan import cells_of
 from bnrecal.tasks.task import Task
 
 FORMAT = "1"  # of the header's "bnrecal" entry
@@ -49,7 +49,7 @@ class Single:
             "format": FORMAT,
             "version": version("bnrecal"),
             "inputs": inputs.model_dump(mode="json", exclude=grid),
-            "setting": asdict(self.cell),
+            "setting": self.cell.facts(),
             "before": self.before,
             "after": self.after,
         }
@@ -57,7 +57,7 @@ class Single:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            **asdict(self.cell),
+            **self.cell.facts(),
             "before": self.before,
             "after": self.after,
             "recal_s": self.recal_s,
@@ -75,19 +75,21 @@ def check_single(study: Study) -> None:
     ):
         if len(values) > 1:
             raise BnrecalError(f"--{option}: one at a time; choose one of {', '.join(map(str, values))}")
+    if STORED in study.estimator:
+        raise BnrecalError(f"--estimator: {STORED!r} re-estimates nothing; choose another")
 
 
-def recalibrate_one(study: Study, device: torch.device, on_stage: Callable[[str], None]) -> Single:
+def recalibrate_one(opened: Opened, device: torch.device, on_stage: Callable[[str], None]) -> Single:
     """Evaluate, recalibrate and evaluate again the one network this study names."""
-    check_single(study)
-    (cell,) = cells_of(study)
-    task = tasks.of(study)
+    check_single(opened.study)
+    (cell,) = cells_of(opened)
+    assert cell.seed is not None
+    assert cell.batch_size is not None
+    task = opened.task
     on_stage(f"building {cell.arch}")
-    source = networks.of(study, task)
-    for note in (task.note, source.note):
-        if note:
-            on_stage(f"note: {note}")
-    network = source.build(cell.arch)
+    for note in opened.notes:
+        on_stage(f"note: {note}")
+    network = opened.source.build(cell.arch)
     network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     old = stored(network.module)
     on_stage(f"evaluating {task.n_evaluation:,} images with the statistics it has")

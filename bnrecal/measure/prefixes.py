@@ -9,7 +9,7 @@ same activations there, to the last bit, and a tree of beginnings computes each 
                       ` block 0: conv3x3 - ...
 
 Served are sources whose `chain` says so, each BatchNorm once in it, and estimators that read the images in
-one walk (not `exact`). Everything else goes the old way: `grouped` tells which is which.
+one walk (neither `exact` nor `stored`). Everything else goes the old way: `grouped` tells which is which.
 """
 
 import copy
@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import Network, NetworkSource, plain_forward
+from bnrecal.recalibration.estimators import ESTIMATORS
 from bnrecal.recalibration.layers import find_layers
 from bnrecal.study.cells import Cell
 
@@ -87,7 +88,7 @@ def grouped(
     for cell in cells:
         if cell.arch not in chains:
             chains[cell.arch] = chain_of(source, cell.arch)
-        if chains[cell.arch] is None or cell.estimator == "exact":
+        if chains[cell.arch] is None or cell.estimator not in ESTIMATORS:
             alone.append(cell)
         else:
             sets.setdefault(replace(cell, arch="", weights_digest=""), []).append(cell)

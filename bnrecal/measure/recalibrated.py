@@ -41,7 +41,7 @@ from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.grouped import GroupedEvaluation, NotByImageError
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
-from bnrecal.study.cells import MOMENTUM, Cell, Pass
+from bnrecal.study.cells import MOMENTUM, STORED, Cell, Pass
 from bnrecal.tasks.task import Int64s, Task
 
 OnImages = Callable[[int], None]  # told how many calibration images were just done
@@ -75,8 +75,12 @@ def measure(
     Without `update_metric` no calibration image is predicted, and `update` is None.
     """
     started = now_s(device)
-    ids = task.order(todo.first.seed)[: todo.n_samples]
     bench = _Bench(task, network, device)
+    if todo.first.estimator == STORED:
+        yield bench.settle_as_it_stands(todo.first, now_s(device) - started)
+        return
+    assert todo.first.seed is not None
+    ids = task.order(todo.first.seed)[: todo.n_samples]
     setup_s = now_s(device) - started
     if todo.first.estimator == "exact":
         yield bench.settle_exactly(todo.first, ids, setup_s, on_images)
@@ -85,6 +89,7 @@ def measure(
     with Walk(bench.module, estimator, network.forward) as walk:
         done = 0
         for cell in todo.cells:
+            assert cell.batch_size is not None
             for start, stop in chunks(done, cell.n_samples, cell.batch_size, bench.read_ahead):
                 bench.advance(walk, start, ids[start:stop], cell.batch_size, update_metric)
                 on_images(stop - start)
@@ -142,8 +147,18 @@ class _Bench:
         evidence, at_once = self.task.evidence(predicted), self.size.n_images
         return Measured(cell, update, evaluated, self.recal_s, update_s, eval_s, total_s, evidence, at_once)
 
+    def settle_as_it_stands(self, cell: Cell, setup_s: float) -> Measured:
+        """Evaluate the network with the statistics it came with."""
+        t0 = now_s(self.device)
+        predicted = self._predicted()
+        evaluated = self.task.score_evaluation(predicted)
+        eval_s = now_s(self.device) - t0
+        evidence, at_once = self.task.evidence(predicted), self.size.n_images
+        return Measured(cell, None, evaluated, 0.0, 0.0, eval_s, setup_s + eval_s, evidence, at_once)
+
     def settle_exactly(self, cell: Cell, ids: Int64s, setup_s: float, on_images: OnImages) -> Measured:
         """Walk the images as often as `exact` needs, reading them anew each time; then evaluate."""
+        assert cell.batch_size is not None
         batches = CalibrationBatches(self.task, self.device, ids, cell.batch_size)
         t0 = now_s(self.device)
         final, _ = exact_statistics(self.module, batches, cell.n_samples, self.forward)
@@ -181,6 +196,9 @@ class _Bench:
     def _evaluate(self, final: Statistics) -> Parts:
         """Predictions for the evaluation images with these statistics."""
         final.write_to(self.model_to_evaluate)
+        return self._predicted()
+
+    def _predicted(self) -> Parts:
         model = folded(self.model_to_evaluate)
         return evaluation_parts(self.task, model, self.network, self.device, self.size, only_numbers=True)
 

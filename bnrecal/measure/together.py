@@ -65,6 +65,7 @@ class Group:
         assert all(chain is not None for chain in chains), "not a group of `grouped`"
         network = source.build(cells[0].arch)
         self.predict = network.predict
+        assert cells[0].seed is not None
         self.ids = task.order(cells[0].seed)[: cells[0].n_samples]
         two = to_input(task, task.calibration_images(self.ids[:2]), torch.device("cpu"))
         check_chain(network, chains[0] or (), two)
@@ -81,6 +82,7 @@ class Group:
     def calibrate(self, on_images: OnImages = lambda _: None) -> None:
         """Estimate the statistics of every node; `on_images` is told a subnet's images when it is done."""
         cell = self.cells[0]
+        assert cell.batch_size is not None
         batches = CalibrationBatches(self.task, self.device, self.ids, cell.batch_size)
         inputs = list(batches)
         self.setup_s += batches.read_s / len(self.cells)

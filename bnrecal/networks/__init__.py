@@ -5,34 +5,37 @@ from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.embedded import PREPROCESSING, EmbeddedSupernet
-from bnrecal.networks.network import NetworkSource, Purpose
+from bnrecal.networks.network import Convert, NetworkSource, Purpose
 from bnrecal.study.inputs import Inputs
 
 MODELS = "supernet, torchvision:NAME, timm:NAME or module:factory"
 
 
-def of(inputs: Inputs, task: Purpose) -> NetworkSource:
+def of(inputs: Inputs, task: Purpose, convert: Convert | None = None) -> NetworkSource:
     """The source these inputs name, for networks that predict what `task` scores.
+
+    `convert` gives a copy of a network with the layers that the weights are for; equal ones have equal
+    `repr`. It is applied before weights are loaded.
 
     Raises BnrecalError for an unknown name, a factory that fails, and weights of another network.
     """
     kind, _, name = inputs.model.partition(":")
     weights = Path(inputs.weights) if inputs.weights is not None else None
     if inputs.model == "supernet":
-        return EmbeddedSupernet(weights, task)
+        return EmbeddedSupernet(weights, task, convert)
     if not name:
         raise BnrecalError(f"--model: unknown model {inputs.model!r}; valid: {MODELS}")
     if kind == "torchvision":
         from bnrecal.networks.torchvision_models import TorchvisionModels
 
-        return TorchvisionModels(name, weights, task)
+        return TorchvisionModels(name, weights, task, convert)
     if kind == "timm":
         from bnrecal.networks.timm_models import TimmModels
 
-        return TimmModels(name, weights, task)
+        return TimmModels(name, weights, task, convert)
     from bnrecal.networks.own import OwnNetworks
 
-    return OwnNetworks(inputs.model, weights, task)
+    return OwnNetworks(inputs.model, weights, task, convert)
 
 
 def preprocessing(inputs: Inputs, metric: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the sources of foreign networks share: a module is built, filled, tried and digested."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import re
@@ -15,7 +16,8 @@ from torch import nn
 
 from bnrecal.errors import BnrecalError
 from bnrecal.metrics.boxes import Detections
-from bnrecal.networks.network import Network, Purpose
+from bnrecal.networks.learner import Learner
+from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.networks.predictions import TRIAL_IMAGES, class_indices, joined_outputs, trial_output
 from bnrecal.networks.weights_file import State, load_weights, read_weights
 from bnrecal.search.space import Space
@@ -24,10 +26,10 @@ INITIAL_SEED = 0  # of weights that nobody gives: the same in every process
 
 
 @contextlib.contextmanager
-def initial_seed() -> Iterator[None]:
-    """torch's generator as INITIAL_SEED has it, and put back afterwards."""
+def initial_seed(seed: int = INITIAL_SEED) -> Iterator[None]:
+    """torch's generator as this seed has it, and put back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(INITIAL_SEED)
+        torch.manual_seed(seed)
         yield
 
 
@@ -41,8 +43,10 @@ class BuiltNetworks(ABC):
 
     names: tuple[str, ...]
 
-    def __init__(self, spec: str, weights: Path | None, task: Purpose) -> None:
-        self.spec, self.weights, self.task = spec, weights, task
+    def __init__(
+        self, spec: str, weights: Path | None, task: Purpose, convert: Convert | None = None
+    ) -> None:
+        self.spec, self.weights, self.task, self.convert = spec, weights, task, convert
 
     @abstractmethod
     def make(self, arch: str) -> Network:
@@ -67,7 +71,9 @@ class BuiltNetworks(ABC):
 
     def digest(self, arch: str) -> str:
         """Of the module's structure and every tensor in it: the file's name and place do not matter."""
-        module = self.build(arch).module
+        return self._digest(arch, self.build(arch).module)
+
+    def _digest(self, arch: str, module: nn.Module) -> str:
         structure = _without_addresses(str(module))
         found = hashlib.sha256(f"{arch}\n{structure}\n".encode())
         for name, tensor in module.state_dict().items():
@@ -83,7 +89,7 @@ class BuiltNetworks(ABC):
     def build(self, arch: str) -> Network:
         """The filled network, after a trial on two grey images."""
         with initial_seed():
-            network = self.make(arch)
+            network = self._converted(self.make(arch))
             self.fill(network.module)
             try:
                 output = trial_output(network, self.task.input_shape)
@@ -109,6 +115,27 @@ class BuiltNetworks(ABC):
 
     def chain(self, arch: str) -> tuple[nn.Module, ...] | None:
         return None
+
+    def _converted(self, network: Network) -> Network:
+        if self.convert is None:
+            return network
+        return dataclasses.replace(network, module=self.convert(network.module))
+
+    def learner(self, arch: str | None, seed: int) -> Learner:
+        """The network as `make` initialises it under `seed`."""
+        if self.task.metric != "top1":
+            raise BnrecalError(
+                f"--model: {self.spec}: only the supernet is trained for detection ({self.task.name})"
+            )
+        if arch is None:
+            raise BnrecalError(
+                f"sampling: {self.spec} is no supernet with choice blocks; use none, which trains one network"
+            )
+        self.check(arch)
+        with initial_seed(seed):
+            network = self._converted(self.make(arch))
+            self.fill(network.module)
+        return Learner(network.module, self._digest(arch, network.module), forward=network.forward)
 
     def fill(self, module: nn.Module) -> None:
         """The weights of the file into the module."""

@@ -5,16 +5,16 @@ import functools
 import hashlib
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.network import Network, Purpose
+from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.search.space import Space
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bnrecal.networks.supernet import Supernet
+    from bnrecal.networks.learner import Choices, Learner
     from bnrecal.networks.weights_file import State
 
 WEIGHTS = "garments_supernet.safetensors"
@@ -75,8 +75,13 @@ class EmbeddedSupernet:
     note = None
     space: Space | None = SPACE
 
-    def __init__(self, weights: Path | None = None, purpose: Purpose | None = None) -> None:
-        self.weights, self.purpose = weights, purpose
+    def __init__(
+        self,
+        weights: Path | None = None,
+        purpose: Purpose | None = None,
+        convert: Convert | None = None,
+    ) -> None:
+        self.weights, self.purpose, self.convert = weights, purpose, convert
 
     def random(self, n: int, seed: int) -> tuple[str, ...]:
         """Uniform paths, all different."""
@@ -98,7 +103,8 @@ class EmbeddedSupernet:
 
     def digest(self, arch: str) -> str:
         path = "-".join(map(str, parse_arch(arch)))
-        return hashlib.sha256(f"{self._weights_sha256} {path}".encode()).hexdigest()[:16]
+        layers = "" if self.convert is None else f" {self.convert!r}"
+        return hashlib.sha256(f"{self._weights_sha256} {path}{layers}".encode()).hexdigest()[:16]
 
     def build(self, arch: str) -> Network:
         """The subnet with trained weights, mean 0 and variance 1 in every BatchNorm of the shipped ones."""
@@ -142,11 +148,37 @@ class EmbeddedSupernet:
 
         path = parse_arch(arch)
         if not self._is_one_subnet:
-            return copy.deepcopy(self._supernet.subnet(path))  # two builds share nothing
+            subnet: nn.Module = self._supernet.subnet(path)
+            return copy.deepcopy(subnet)  # two builds share nothing
         assert self.weights is not None
-        subnet = Supernet(*self._is_for).subnet(path)
+        subnet = self._converted(Supernet(*self._is_for).subnet(path))
         load_weights(subnet, self._state, self.weights)
         return subnet
+
+    def _converted(self, module: "nn.Module") -> "nn.Module":
+        return module if self.convert is None else self.convert(module)
+
+    def learner(self, arch: str | None, seed: int) -> "Learner":
+        """The supernet, or one path of it alone, with initial weights drawn by `seed` or those of a file."""
+        import torch
+
+        from bnrecal.networks.learner import Learner
+        from bnrecal.networks.supernet import Supernet, initialise
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            supernet = Supernet(*self._is_for)
+            initialise(supernet)
+        head: Literal["grid", "logits"] = "grid" if self._is_for[2] == "map50" else "logits"
+        start = f"seed {seed}" if self.weights is None else self._weights_sha256
+        facts = f"supernet {self._is_for} {arch and parse_arch(arch)} {start} {self.convert!r}"
+        digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
+        if arch is not None:
+            module = self._subnet(arch) if self.weights is not None else supernet.subnet(parse_arch(arch))
+            return Learner(module if self.weights is not None else self._converted(module), digest, head)
+        if self.weights is None:
+            return Learner(self._converted(supernet), digest, head, choices=_choices)
+        return Learner(copy.deepcopy(self._supernet), digest, head, choices=_choices)
 
     @property
     def _is_for(self) -> tuple[int, int, str]:
@@ -164,13 +196,13 @@ class EmbeddedSupernet:
             raise BnrecalError(f"--weights: {self.weights} cannot be read: {error.strerror}") from None
 
     @functools.cached_property
-    def _supernet(self) -> "Supernet":
+    def _supernet(self) -> Any:  # a Supernet, or what `convert` makes of it
         from safetensors.torch import load
 
         from bnrecal.networks.supernet import Supernet
         from bnrecal.networks.weights_file import load_weights
 
-        supernet = Supernet(*self._is_for)
+        supernet = self._converted(Supernet(*self._is_for))
         if self.weights is None:
             supernet.load_state_dict(load(_shipped_weights()))
         else:
@@ -183,3 +215,10 @@ class EmbeddedSupernet:
 
         assert self.weights is not None
         return read_weights(self.weights)
+
+
+def _choices(supernet: Any) -> "Choices":
+    from bnrecal.networks.learner import Choices
+
+    operations = tuple(tuple(candidates) for candidates in supernet.blocks)
+    return Choices(tuple(map(len, operations)), supernet.subnet, operations)

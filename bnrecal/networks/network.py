@@ -9,6 +9,10 @@ from bnrecal.search.space import Space
 if TYPE_CHECKING:
     from torch import nn
 
+    from bnrecal.networks.learner import Learner
+
+Convert = Callable[["nn.Module"], "nn.Module"]  # to a copy with other layers, such as other normalisations
+
 
 def plain_forward(model: "nn.Module", images: Any) -> Any:
     """model(images): the images are one float32 tensor (images, channels, height, width)."""
@@ -95,5 +99,13 @@ class NetworkSource(Protocol):
 
         The same object in the chains of two architectures means the same weights and the same computation:
         architectures whose chains begin alike share what they compute there. None if it is no such chain.
+        """
+        ...
+
+    def learner(self, arch: str | None, seed: int) -> "Learner":
+        """The architecture to be trained, or the whole supernet for None; initial weights drawn by `seed`.
+
+        From the source's weights, if the user gave some. Raises BnrecalError for an unknown architecture,
+        for None where there is no supernet of choice blocks, and for what cannot be trained.
         """
         ...

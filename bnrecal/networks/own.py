@@ -7,13 +7,16 @@ width) that it names. It returns either
 - an object with `archs` (names, the first ones of a study) and `build(arch)`, which returns a fresh
   module for one of them: a supernet. If it has `sample(n, seed)`, `--arch random:K` asks it for names,
   and `build` takes any name it gives. If it is a module itself, --weights are loaded into it; otherwise
-  into what it builds.
+  into what it builds. It can be trained by sampled paths if it is a module with `subnet(choices)`, the
+  single-path model that takes these (numbers from 0) and shares its weights, and `blocks` (a ModuleList of
+  candidates per layer), `choices` or both.
 
 A supernet may also tell what it is made of:
 
-- `choices`: for each layer the choices it has, as they are written, such as `(("2", "4"), ("2", "4", "8"))`.
-  An architecture is a choice of each layer joined by `separator`, by default "-"; `build` then takes every
-  such name, and `--arch random:K` draws among them if there is no `sample`;
+- `choices`: for each layer the choices it has, as they are written, such as `(("2", "4"), ("2", "4", "8"))`,
+  or how many, then written "0", "1", ... if `archs` are written so. An architecture is a choice of each
+  layer joined by `separator`, by default "-"; `build` then takes every such name, and `--arch random:K` draws
+  among them if there is no `sample`;
 - `candidate(layer, choice)`, by their numbers: the module that carries out that choice, or None for one
   that does nothing. The `bn` judge reads its last BatchNorm;
 - `chain(arch)`: the modules that `build(arch)` runs one after another, nothing between them, each given
@@ -27,6 +30,7 @@ options image_size, resize, fit, channels, mean, std, for `--preprocess model`.
 """
 
 import copy
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -38,8 +42,9 @@ from torch import nn
 
 from bnrecal.data.user_code import code_of, imported
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.built import BuiltNetworks, initial_seed
-from bnrecal.networks.network import Network, Purpose, plain_forward
+from bnrecal.networks.built import INITIAL_SEED, BuiltNetworks, initial_seed
+from bnrecal.networks.learner import Choices, Learner
+from bnrecal.networks.network import Convert, Network, Purpose, plain_forward
 from bnrecal.networks.predictions import class_indices
 from bnrecal.search.space import Space
 
@@ -49,15 +54,22 @@ PREPROCESSING = ("image_size", "resize", "fit", "interpolation", "channels", "me
 class OwnNetworks(BuiltNetworks):
     """What a factory of the user's returns, as a source."""
 
-    def __init__(self, spec: str, weights: Path | None, task: Purpose) -> None:
-        super().__init__(spec, weights, task)
+    def __init__(
+        self,
+        spec: str,
+        weights: Path | None,
+        task: Purpose,
+        convert: Convert | None = None,
+        seed: int = INITIAL_SEED,
+    ) -> None:
+        super().__init__(spec, weights, task, convert)
         given = {
             "n_classes": len(task.classes),
             "channels": task.input_shape[0],
             "image_size": task.input_shape[1:],
         }
         factory = _factory(spec)
-        with initial_seed():  # a factory's module is initialised here, in each process anew
+        with initial_seed(seed):  # a factory's module is initialised here, in each process anew
             self.made = _called(factory, spec, given)
         self._builds = callable(getattr(self.made, "build", None))
         if not self._builds and not isinstance(self.made, nn.Module):
@@ -69,8 +81,13 @@ class OwnNetworks(BuiltNetworks):
                 f"--model: {spec} has no predict(output); task {task.name} needs one that gives "
                 "bnrecal.metrics.boxes.Detections"
             )
-        if self._builds and isinstance(self.made, nn.Module):
+        if self._is_module_that_builds:
+            self.made = self.made if convert is None else convert(self.made)
             super().fill(self.made)
+
+    @property
+    def _is_module_that_builds(self) -> bool:
+        return self._builds and isinstance(self.made, nn.Module)
 
     def random(self, n: int, seed: int) -> tuple[str, ...]:
         sample = getattr(self.made, "sample", None)
@@ -114,16 +131,20 @@ class OwnNetworks(BuiltNetworks):
         given = _run(lambda: getattr(self.made, "choices", None), f"{self.spec}: choices")
         if given is None or not self._builds:
             return None
-        layers: list[Any] = list(given) if _is_listing(given) else [None]
-        if not all(_is_listing(texts) for texts in layers):
+        layers = [_texts(choices) for choices in given] if _is_listing(given) else []
+        if not layers or not all(layers):
             raise BnrecalError(
-                f"--model: {self.spec}: choices {given!r}; needs the choices of each layer, as texts"
+                f"--model: {self.spec}: choices {given!r}; needs the choices of each layer, as texts, or how "
+                "many there are"
             )
-        space = Space(
-            tuple(tuple(map(str, texts)) for texts in layers), str(getattr(self.made, "separator", "-"))
-        )
-        for arch in self.names:
-            space.decode(arch, f"--model: {self.spec}: archs and choices do not agree")
+        space = Space(tuple(layers), str(getattr(self.made, "separator", "-")))
+        try:
+            for arch in self.names:
+                space.decode(arch, f"--model: {self.spec}: archs and choices do not agree")
+        except BnrecalError:
+            if all(isinstance(choices, int) for choices in given):
+                return None  # choices that are counted, for training, need not be what names are made of
+            raise
         return space
 
     def candidate(self, layer: int, choice: int) -> nn.Module | None:
@@ -148,8 +169,50 @@ class OwnNetworks(BuiltNetworks):
 
     def fill(self, module: nn.Module) -> None:
         """Weights go into the supernet, if it is a module, before it builds."""
-        if not (self._builds and isinstance(self.made, nn.Module)):
+        if not self._is_module_that_builds:
             super().fill(module)
+
+    def _converted(self, network: Network) -> Network:
+        """A supernet that is a module was converted before it was filled."""
+        return network if self._is_module_that_builds else super()._converted(network)
+
+    def learner(self, arch: str | None, seed: int) -> Learner:
+        """What the factory gives under `torch.manual_seed(seed)`; for None its supernet."""
+        fresh = OwnNetworks(self.spec, self.weights, self.task, self.convert, seed)
+        if arch is None and _has_choices(fresh.made):
+            module, forward = fresh.made, plain_forward
+            learner = Learner(module, fresh._digest("", module), forward=forward, choices=_choices)
+        else:
+            learner = super(OwnNetworks, fresh).learner(arch, seed)
+        digest = hashlib.sha256(learner.digest.encode() + code_of(self.spec)).hexdigest()[:16]
+        return dataclasses.replace(learner, digest=digest)
+
+
+def _has_choices(made: Any) -> bool:
+    """Whether this is a supernet that can be trained by paths."""
+    return (
+        isinstance(made, nn.Module)
+        and callable(getattr(made, "subnet", None))
+        and (isinstance(getattr(made, "blocks", None), nn.ModuleList) or hasattr(made, "choices"))
+    )
+
+
+def _choices(module: Any) -> Choices:
+    blocks = getattr(module, "blocks", None)
+    operations: tuple[tuple[nn.Module, ...], ...] | None = None
+    if isinstance(blocks, nn.ModuleList):
+        operations = tuple(tuple(candidates) for candidates in blocks)  # type: ignore[arg-type]
+    if hasattr(module, "choices"):
+        return Choices(tuple(len(_texts(layer)) for layer in module.choices), module.subnet, operations)
+    assert operations is not None
+    return Choices(tuple(map(len, operations)), module.subnet, operations)
+
+
+def _texts(choices: Any) -> tuple[str, ...]:
+    """How the choices of a layer are written, which may be given or counted; empty if neither."""
+    if isinstance(choices, int):
+        return tuple(map(str, range(choices)))
+    return tuple(map(str, choices)) if _is_listing(choices) else ()
 
 
 _ALLOWED = "a torch.nn.Module, or an object with archs and build(arch)"

@@ -58,7 +58,7 @@ def _save(model: "nn.Module", path: Path, metadata: Mapping[str, str]) -> None:
     if foreign:
         raise BnrecalError(f"the state of {foreign[0]} is no tensor and cannot be stored in safetensors")
     try:
-        save_model(model, str(path), dict(metadata))
+        save_model(model, str(path), dict(metadata) or None)  # no empty header
     except RuntimeError:  # views of a storage that no tensor covers whole: each gets its own copy
         save_file({name: value.clone().contiguous() for name, value in state.items()}, path, dict(metadata))
     except (SafetensorError, KeyError, ValueError) as error:

@@ -6,6 +6,7 @@ In each block one of four candidate operations is taken; a path through all bloc
 architecture. A subnet shares the supernet's weights and holds nothing but its own path.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,7 @@ STEM_CHANNELS = 24
 N_CLASSES = 10
 GRID_STRIDE = 8  # pixels of the image per cell of the head's grid
 N_DISTANCES = 4  # raw box distances, before the class logits
+_PRIOR = 0.02  # a cell's class score before training: most cells are background
 
 
 class Block(nn.Module):
@@ -66,3 +68,17 @@ class Supernet(nn.Module):
             path += [transition, *taken[:n_blocks]]
             taken = taken[n_blocks:]
         return nn.Sequential(*path, self.head)
+
+
+def initialise(supernet: Supernet) -> None:
+    """Kaiming fan-in for convolutions; a detection head starts by finding nothing."""
+    for module in supernet.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    output = supernet.head[-1]
+    assert isinstance(output, nn.Conv2d | nn.Linear)
+    assert output.bias is not None
+    nn.init.normal_(output.weight, std=0.01)
+    nn.init.zeros_(output.bias)
+    if isinstance(output, nn.Conv2d):
+        nn.init.constant_(output.bias[N_DISTANCES:], math.log(_PRIOR / (1 - _PRIOR)))

@@ -6,7 +6,7 @@ from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.built import BuiltNetworks
-from bnrecal.networks.network import Network, Purpose
+from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.networks.predictions import class_indices
 
 
@@ -35,8 +35,10 @@ def _config(name: str) -> Any:
 class TimmModels(BuiltNetworks):
     """One architecture: the model of that name for the task's classes and channels."""
 
-    def __init__(self, name: str, weights: Path | None, task: Purpose) -> None:
-        super().__init__(f"timm:{name}", weights, task)
+    def __init__(
+        self, name: str, weights: Path | None, task: Purpose, convert: Convert | None = None
+    ) -> None:
+        super().__init__(f"timm:{name}", weights, task, convert)
         self.names = (name,)
         if task.metric != "top1":
             raise BnrecalError(f"--model: {self.spec} is a classifier; task {task.name} is detection")

@@ -12,7 +12,7 @@ from torchvision import models
 from bnrecal.errors import BnrecalError
 from bnrecal.metrics.boxes import Detections
 from bnrecal.networks.built import BuiltNetworks
-from bnrecal.networks.network import Network, Purpose
+from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.networks.predictions import class_indices
 
 
@@ -25,8 +25,10 @@ def known_names(metric: str) -> list[str]:
 class TorchvisionModels(BuiltNetworks):
     """One architecture: the model of that name with as many outputs as the task has classes."""
 
-    def __init__(self, name: str, weights: Path | None, task: Purpose) -> None:
-        super().__init__(f"torchvision:{name}", weights, task)
+    def __init__(
+        self, name: str, weights: Path | None, task: Purpose, convert: Convert | None = None
+    ) -> None:
+        super().__init__(f"torchvision:{name}", weights, task, convert)
         self.names = (name,)
         known = known_names(task.metric)
         if name not in known:

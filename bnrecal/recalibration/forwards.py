@@ -72,6 +72,10 @@ def forward_of(module: _BatchNorm, lent: tuple[Tensor, Tensor] | None) -> Callab
             return torch.batch_norm(input, weight, bias, mean, var, True, 1.0, eps, cudnn)
 
         return kernel
+    by_batch: Callable[..., Any] | None = getattr(module, "by_batch", None)
+    if by_batch is not None:  # its train mode is more than BatchNorm over the batch, which this method is
+        evaluated = module.forward
+        return lambda *args, **kwargs: (by_batch if module.training else evaluated)(*args, **kwargs)
     if type(module) is nn.SyncBatchNorm:
         return types.MethodType(_BatchNorm.forward, module)
     if isinstance(module, nn.SyncBatchNorm) and _in_a_group():

@@ -31,6 +31,20 @@ class Layer:
     def n_channels(self) -> int:
         return self.running_mean.numel()
 
+    @property
+    def buffer_names(self) -> tuple[str, str, str]:
+        return buffer_names(self.module)
+
+
+def buffer_names(module: nn.Module) -> tuple[str, str, str]:
+    """Where a BatchNorm keeps mean, spread and count.
+
+    The spread is running_var, or running_std = sqrt(var + eps) in layers that keep that instead (Batch
+    Renormalization); such a layer's `running_var` is derived from it.
+    """
+    spread = "running_std" if "running_std" in module._buffers else "running_var"
+    return "running_mean", spread, "num_batches_tracked"
+
 
 def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
     """(layers to re-estimate, {name of a normalisation layer left alone: why}).

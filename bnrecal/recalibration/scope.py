@@ -7,9 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from bnrecal.recalibration.layers import Layer
-
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+from bnrecal.recalibration.layers import Layer, buffer_names
 
 
 class Borrowed:
@@ -51,7 +49,7 @@ class Borrowed:
         module.__dict__["forward"] = forward
         tracked = module.num_batches_tracked
         counter = None if tracked is None else tracked.clone()
-        for name, buffer in zip(_BUFFERS, (mean, var, counter), strict=True):
+        for name, buffer in zip(layer.buffer_names, (mean, var, counter), strict=True):
             module._buffers[name] = buffer
 
     def watch(self, layer: Layer, forward: Callable[..., Any]) -> None:
@@ -67,7 +65,7 @@ class Borrowed:
         for norm, momentum, tracks, forward, buffers in self._own:
             norm.momentum = momentum
             norm.track_running_stats = tracks
-            norm._buffers.update(zip(_BUFFERS, buffers, strict=True))
+            norm._buffers.update(zip(buffer_names(norm), buffers, strict=True))
             norm.__dict__.pop("forward", None)
             if forward is not None:
                 norm.__dict__["forward"] = forward
@@ -93,4 +91,4 @@ def put_back(layers: Sequence[Layer], before: Copies) -> None:
 
 
 def _buffers(layer: Layer) -> tuple[Tensor | None, ...]:
-    return tuple(layer.module._buffers[name] for name in _BUFFERS)
+    return tuple(layer.module._buffers[name] for name in layer.buffer_names)

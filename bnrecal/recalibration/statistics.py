@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError
+from bnrecal.recalibration.layers import buffer_names
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class Statistics:
         """
         todo: list[tuple[Tensor, Tensor]] = []
         for (name, (mean, var)), tracked in zip(self.by_name().items(), self.tracked, strict=True):
-            buffers = model.get_submodule(name)._buffers
-            for key, value in (("running_mean", mean), ("running_var", var)):
+            module = model.get_submodule(name)
+            buffers, names = module._buffers, buffer_names(module)
+            spread = (var + module.eps).sqrt() if names[1] == "running_std" else var  # type: ignore[operator]
+            for key, value in zip(names, (mean, spread), strict=False):
                 buffer = buffers[key]
                 assert buffer is not None
                 fitted = value.to(buffer)

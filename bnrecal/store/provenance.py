@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.store.rows import Row
+from bnrecal.store.rows import Row, is_evaluated
+from bnrecal.study.axes import grid_of
 from bnrecal.study.inputs import Inputs
 from bnrecal.study.study import Study, make_study
 
@@ -23,21 +24,6 @@ def row_of_key(rows: Sequence[Row], prefix: str) -> Row:
     raise BnrecalError(f"KEY: {prefix!r} begins {len(found)} keys: {keys}; give more digits")
 
 
-def grid_of(row: Row) -> dict[str, Any]:
-    """The settings of a study whose grid is this row's cell alone, without its inputs."""
-    settings: dict[str, Any] = {
-        "arch": [row["arch"]],
-        "bs": [row["batch_size"]],
-        "samples": [row["n_samples"]],
-        "estimator": [row["estimator"]],
-    }
-    if row["momentum"] is not None:
-        settings["momentum"] = [row["momentum"]]
-    if row["seed"] is not None:
-        settings["seed"] = row["seed"]
-    return settings
-
-
 def inputs_of(row: Row) -> Mapping[str, Any]:
     """What opens the row's images and network; rows that do not say have only a task."""
     return row.get("inputs") or {"task": row["task"]}
@@ -45,7 +31,9 @@ def inputs_of(row: Row) -> Mapping[str, Any]:
 
 def study_of(row: Row) -> Study:
     """The study of this row's cell alone; raises BnrecalError where the row cannot be one's."""
-    settings = {**inputs_of(row), **grid_of(row)}
+    settings = {**inputs_of(row), **grid_of(row), "baseline": False}
+    if row.get("trained") is not None:
+        settings["train"] = row.get("recipe") or {}
     return make_study(settings, {name: f"row {row['key']}: {name}" for name in settings})
 
 
@@ -53,6 +41,9 @@ def command_of(row: Row, folder: Path) -> list[str]:
     """The words of the command that does this cell again, into a folder of its own."""
     words = ["bnrecal", "sweep"]
     kept = folder / str(row.get("study"))
+    if row.get("trained") is not None or not is_evaluated(row):  # a recipe has no options, only a file
+        which = [] if not is_evaluated(row) else ["--only", f"key={row['key']}"]
+        return [*words, "--study", str(kept), *which, "--out", f"again-{row['key'][:8]}"]
     if kept.parent == folder and kept.is_file():  # a row may name any path; only a file beside it is meant
         words += ["--study", str(kept)]
     else:
@@ -66,6 +57,7 @@ def command_of(row: Row, folder: Path) -> list[str]:
                 words += [_flag(name), _text(value)]
     for name, value in grid_of(row).items():
         words += [_flag(name), _text(value)]
+    words.append("--no-baseline")
     threads = row["environment"].get("threads")
     if isinstance(threads, int):
         words += ["--threads", str(threads)]

@@ -7,6 +7,7 @@ old rows do not meet raises SCHEMA_VERSION and adds a function to MIGRATIONS, ru
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -14,6 +15,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from bnrecal.errors import BnrecalError
+from bnrecal.study.cells import TRAIN
 
 SCHEMA_VERSION = 1
 
@@ -25,15 +27,17 @@ MIGRATIONS: dict[int, Callable[[Row], Row]] = {}
 # A key may become the name of a file: no separators, no leading dot.
 Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=2**53)]
+Number = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Figure = Annotated[float, Field(ge=-1e12, le=1e12)]
-Failure = Literal["error", "out of memory", "timed out", "not a number", "worker lost"]
+Failure = Literal["error", "not trained", "out of memory", "timed out", "not a number", "worker lost"]
 
 
 class _Fields(TypedDict):
     """The columns every row has, in the order tables and files show them, then those added later.
 
     `update` is null for estimator "exact", which has no pass in which images come after one another.
+    Estimator "stored" reads no images: batch_size, order_digest and seed are null, its counts 0.
     recal_s is the update pass alone up to this sample count, images decoded, device synchronised;
     update_s the extra forwards and scoring for `update`; eval_s evaluation and scoring; total_s what
     this cell alone would have cost. `inputs` opens the cell's images and network again.
@@ -50,9 +54,9 @@ class _Fields(TypedDict):
     order_digest: str | None
     arch: str
     weights_digest: str | None
-    batch_size: Count
-    n_samples: Count
-    n_updates: Count
+    batch_size: Count | None
+    n_samples: Number
+    n_updates: Number
     estimator: str
     momentum: Annotated[float, Field(gt=0, le=1)] | None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None
@@ -71,23 +75,86 @@ class _Fields(TypedDict):
     evaluation_batch: NotRequired[Count | None]
     inputs: NotRequired[dict[str, Any] | None]
     study: NotRequired[str | None]
+    trained: NotRequired[Key | None]  # the training that made the weights
+    recipe: NotRequired[dict[str, Any] | None]  # its fields that are not at their defaults
+
+
+class _TrainedFields(TypedDict):
+    """The columns of a training's row.
+
+    `recipe` holds the fields that are not at their defaults; `n_samples` counts the images read over all
+    epochs; `loss` is the mean of the last epoch. train_s is what all epochs took, those before an
+    interruption included, total_s what this process spent. `weights_sha256` is of OUT/trained/KEY's weights.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
+
+    schema_version: Literal[1]  # SCHEMA_VERSION
+    key: Key
+    kind: Literal["train"]
+    status: Literal["done", "failed"]
+    task: str
+    metric: str
+    data_digest: str | None
+    order_digest: str | None
+    arch: str | None
+    network_digest: str | None
+    recipe: dict[str, Any]
+    n_samples: Number
+    loss: Figure | None
+    train_s: Seconds | None
+    total_s: Seconds | None
+    weights_sha256: str | None
+    device: str | None
+    started_at: str | None
+    error: str | None
+    environment: dict[str, Any]
+    failure: NotRequired[Failure | None]
+    inputs: NotRequired[dict[str, Any] | None]
+    study: NotRequired[str | None]
 
 
 COLUMNS = tuple(name for name in _Fields.__annotations__ if name in _Fields.__required_keys__)
-_NEEDED_WHEN_DONE = ("eval", "total_s")
+TRAINED_COLUMNS = tuple(
+    name for name in _TrainedFields.__annotations__ if name in _TrainedFields.__required_keys__
+)
 _ROW = TypeAdapter(_Fields)
+_TRAINED_ROW = TypeAdapter(_TrainedFields)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What rows of one kind are checked by."""
+
+    adapter: TypeAdapter[Any]
+    columns: tuple[str, ...]
+    needed_when_done: tuple[str, ...]
+
+
+_RECALIBRATED = _Kind(_ROW, COLUMNS, ("eval", "total_s"))
+KINDS = {None: _RECALIBRATED, TRAIN: _Kind(_TRAINED_ROW, TRAINED_COLUMNS, ("weights_sha256", "train_s"))}
+
+
+def is_evaluated(row: Row) -> bool:
+    """Whether the row is of a network that was evaluated, as those without a kind are."""
+    return row.get("kind") is None
 
 
 def parse_row(line: bytes, place: str) -> Row:
     """The row in this line; raises BnrecalError that names `place` and what is wrong with it."""
     try:
-        row: Row = _ROW.validate_json(line)  # type: ignore[assignment]
+        # rows that name a kind are few enough to be looked at twice
+        row = _read_slowly(line, place) if b'"kind"' in line else dict(_ROW.validate_json(line))
     except ValidationError:
         row = _read_slowly(line, place)
     if row["status"] == "done":
-        for name in _NEEDED_WHEN_DONE:
+        for name in KINDS[row.get("kind")].needed_when_done:
             if row[name] is None:
                 raise _no_row(place, f"is done and has no {name}")
+    if not is_evaluated(row):
+        return row
+    if row["estimator"] != "stored" and not (row["batch_size"] and row["n_samples"] and row["n_updates"]):
+        raise _no_row(place, f"has no batch_size, n_samples or n_updates for {_short(row['estimator'])}")
     return row
 
 
@@ -106,11 +173,18 @@ def _read_slowly(line: bytes, place: str) -> Row:
             f"{place}: row of schema {_short(version)}, this bnrecal reads schema {SCHEMA_VERSION}; "
             "use another --out folder or the bnrecal that wrote it"
         )
-    missing = [name for name in COLUMNS if name not in row]
+    kind = row.get("kind")
+    if kind is not None and not (isinstance(kind, str) and kind in KINDS):
+        known = ", ".join(filter(None, KINDS))
+        raise BnrecalError(
+            f"{place}: row of kind {_short(kind)}, this bnrecal knows {known}; use a newer one"
+        )
+    adapter, columns = KINDS[kind].adapter, KINDS[kind].columns
+    missing = [name for name in columns if name not in row]
     if missing:
         raise _no_row(place, f"lacks {', '.join(missing)}")
     try:
-        checked: Row = _ROW.validate_python(row)  # type: ignore[assignment]
+        checked: Row = adapter.validate_python(row)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -132,7 +206,8 @@ def _short(value: object) -> str:
 
 def line_of(row: Row) -> bytes:
     """The line that holds this row; floats come back to the last bit."""
-    return json.dumps({name: row.get(name) for name in COLUMNS} | row, allow_nan=False).encode() + b"\n"
+    columns = KINDS[row.get("kind")].columns
+    return json.dumps({name: row.get(name) for name in columns} | row, allow_nan=False).encode() + b"\n"
 
 
 def finite_or_none(value: float | None) -> float | None:

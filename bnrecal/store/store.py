@@ -8,7 +8,7 @@ which the next writer sets aside; damage anywhere else is an error that names th
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.host.files import append_whole, sync_folder, write_whole
 from bnrecal.host.interrupts import shielded
 from bnrecal.store.claims import Claims
-from bnrecal.store.rows import COLUMNS, SCHEMA_VERSION, Row, finite_or_none, line_of, parse_row
+from bnrecal.store.rows import COLUMNS, SCHEMA_VERSION, Row, finite_or_none, is_evaluated, line_of, parse_row
 from bnrecal.study.study import Study
 
 __all__ = ["COLUMNS", "ROWS_FILE", "SCHEMA_VERSION", "Row", "Store", "finite_or_none"]
@@ -37,15 +37,20 @@ class _Seen:
     n_rows: dict[str, int] = field(default_factory=dict)  # rows of each key
     done_s: float = 0.0  # time the done rows took
     done_samples: int = 0  # calibration images of the done rows
+    trained_s: float = 0.0  # the same of trainings, over all epochs
+    trained_samples: int = 0
 
     def add(self, row: Row) -> None:
         key = row["key"]
         if self.status.get(key) != "done":
             self.status[key] = row["status"]
         self.n_rows[key] = self.n_rows.get(key, 0) + 1
-        if row["status"] == "done":
+        if row["status"] == "done" and is_evaluated(row):
             self.done_s += row["total_s"]
             self.done_samples += row["n_samples"]
+        elif row["status"] == "done":
+            self.trained_s += row["train_s"]
+            self.trained_samples += row["n_samples"]
 
 
 @dataclass
@@ -77,6 +82,10 @@ class Store:
             if by_key.get(row["key"], {}).get("status") != "done":
                 by_key[row["key"]] = row
         return list(by_key.values())
+
+    def evaluated(self) -> list[Row]:
+        """Those of `latest` that are of evaluated networks: what reports are made of."""
+        return [row for row in self.latest() if is_evaluated(row)]
 
     def seen(self) -> _Seen:
         """What the file holds now; reads only what was written since the last call."""
@@ -113,7 +122,8 @@ class Store:
     def keep_study(self, study: Study) -> Path:
         """Write the resolved study beside the rows, as a study file of its own; returns its path."""
         values = study.model_dump(mode="json", exclude_none=True)
-        text = "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
+        tables = {name: values.pop(name) for name in list(values) if isinstance(values[name], dict)}
+        text = _lines(values) + "".join(f"\n[{name}]\n{_lines(table)}" for name, table in tables.items())
         path = self.folder / f"study-{hashlib.sha256(text.encode()).hexdigest()[:8]}.toml"
         try:
             if not path.exists() or path.read_bytes() != text.encode():
@@ -208,6 +218,10 @@ class Store:
             file.seek(start)
             append_whole(Path(f"{self.path}.torn"), file.read() + b"\n")
             file.truncate(start)
+
+
+def _lines(values: Mapping[str, object]) -> str:
+    return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
 
 
 def _toml(value: object) -> str:

@@ -1,19 +1,67 @@
 """Cells and passes: frozen data, known before any tensor exists.
 
 A `Cell` is one point of a study's grid with everything that decides its figures, and nothing that does
-not: its `key` is the same on every machine, device and day. A `Pass` is one ordered walk over the
-calibration images that serves several cells at once.
+not: its `key` is the same on every machine, device and day. A `Training` is a cell of another kind: it
+gives weights, and the cells that need them say so. A pass is what one process does at a time: a `Pass` is
+an ordered walk over the calibration images that serves several cells at once, a `TrainingPass` one training.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from bnrecal.study.recipe import Recipe
 
 # Raise when a change of code changes figures: finished cells of the old version are then done again.
 ALGORITHM = 1
 
-ESTIMATORS = ("ema", "cumulative", "pooled", "exact")
+STORED = "stored"  # estimates nothing: the network as it came, which every other cell has to beat
+ESTIMATORS = ("ema", "cumulative", "pooled", "exact", STORED)
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the newest batch
+TRAIN = "train"  # the kind of a training's row; a row without a kind is of a recalibrated network
+
+
+def n_updates(n_samples: int, batch_size: int | None) -> int:
+    """Batches that hold so many images; none where nothing is read."""
+    return -(-n_samples // batch_size) if batch_size else 0
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network to be trained: images, a start and a recipe.
+
+    `order_digest` covers all calibration images, sorted; `network_digest` the weights training starts from
+    and the code of the module. `arch` is None where a whole supernet is trained. `n_samples`, the images it
+    reads over all epochs, follows from the others.
+    """
+
+    task: str
+    metric: str
+    data_digest: str
+    order_digest: str
+    arch: str | None
+    network_digest: str
+    recipe: Recipe
+    n_samples: int
+
+    def facts(self) -> dict[str, Any]:
+        """The scientific fields of a row, flat."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"kind": TRAIN, **found, "recipe": self.recipe.facts()}
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the facts, the recipe by its own key; 20 hex digits."""
+        facts = self.facts()
+        del facts["n_samples"]
+        return _digest({**facts, "recipe": self.recipe.key})
 
 
 @dataclass(frozen=True)
@@ -22,31 +70,44 @@ class Cell:
 
     `order_digest` covers the ids of exactly the `n_samples` images the cell reads, in order;
     `weights_digest` the weights file and the path taken through it. `momentum` is None for
-    estimators that have none.
+    estimators that have none. The `stored` statistics read no images: no batch size, no order, no seed.
+    Where the study trains the network, `trained` says how: its key stands for the weights before they exist.
     """
 
     task: str
     metric: str
     data_digest: str
-    order_digest: str
+    order_digest: str | None
     arch: str
     weights_digest: str
-    batch_size: int
+    batch_size: int | None
     n_samples: int
     estimator: str
     momentum: float | None
-    seed: int
+    seed: int | None
+    trained: Training | None = None
 
     @property
     def n_updates(self) -> int:
         """Batches read; the last one is short when n_samples is no multiple of batch_size."""
-        return -(-self.n_samples // self.batch_size)
+        return n_updates(self.n_samples, self.batch_size)
 
-    @property
+    def facts(self) -> dict[str, Any]:
+        """The scientific fields of a row, flat; `trained` is the key of the training, if there is one."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.trained is None:  # a key hashes a field that came later only where it is set
+            del found["trained"]
+        else:
+            found["trained"] = self.trained.key
+        return found
+
+    @cached_property
     def key(self) -> str:
         """Digest of the scientific fields and the algorithm version; 20 hex digits."""
-        facts = json.dumps({"algorithm": ALGORITHM, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:20]
+        return _digest({"algorithm": ALGORITHM, **self.facts()})
+
+
+AnyCell = Cell | Training
 
 
 @dataclass(frozen=True)
@@ -67,3 +128,34 @@ class Pass:
     def n_samples(self) -> int:
         """Images the pass reads."""
         return self.cells[-1].n_samples
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """One training, from its first epoch or from where it was left."""
+
+    training: Training
+
+    @property
+    def cells(self) -> tuple[Training]:
+        return (self.training,)
+
+    @property
+    def first(self) -> Training:
+        return self.training
+
+    @property
+    def n_samples(self) -> int:
+        """Images it reads, over all epochs."""
+        return self.training.n_samples
+
+
+AnyPass = Pass | TrainingPass
+
+
+def pass_of(cells: Sequence[AnyCell]) -> AnyPass:
+    """The pass of these cells, which are what is left of one."""
+    first = cells[0]
+    if isinstance(first, Training):
+        return TrainingPass(first)
+    return Pass(tuple(cell for cell in cells if isinstance(cell, Cell)))

@@ -4,11 +4,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from bnrecal.errors import BnrecalError, unknown_choice
+from bnrecal.study.axes import OPTIONS
 from bnrecal.study.cells import Cell
+from bnrecal.study.recipe import Recipe
 
-# The command line's names for what a cell calls otherwise.
-SHORT = {"bs": "batch_size", "samples": "n_samples"}
-NAMES = ("key", *(field.name for field in fields(Cell)), *SHORT)
+OF_RECIPE = "train."  # before the name of a recipe's field
+NAMES = tuple(dict.fromkeys(("key", *(field.name for field in fields(Cell)), *OPTIONS)))
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,11 @@ class Condition:
     def holds(self, cell: Cell) -> bool:
         if self.name == "key":
             return cell.key.startswith(self.values)
-        value = getattr(cell, SHORT.get(self.name, self.name))
+        if self.name.startswith(OF_RECIPE):
+            recipe = cell.trained.recipe if cell.trained else None
+            value = getattr(recipe, self.name.removeprefix(OF_RECIPE), None)
+        else:
+            value = cell.facts().get(OPTIONS.get(self.name, self.name))
         return any(_same(value, text) for text in self.values)
 
 
@@ -43,7 +48,9 @@ def conditions(texts: Iterable[str], place: str) -> tuple[Condition, ...]:
             raise BnrecalError(
                 f"{place}: {text!r}; allowed: name=value,value with name one of {', '.join(NAMES)}"
             )
-        if name not in NAMES:
+        if name.startswith(OF_RECIPE) and name.removeprefix(OF_RECIPE) not in Recipe.model_fields:
+            raise unknown_choice("field", name, (OF_RECIPE + field for field in Recipe.model_fields), place)
+        if not name.startswith(OF_RECIPE) and name not in NAMES:
             raise unknown_choice("field", name, NAMES, place)
         found.append(Condition(name, tuple(value.strip() for value in values.split(","))))
     return tuple(found)

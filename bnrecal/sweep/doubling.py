@@ -15,12 +15,12 @@ from statistics import mean
 
 import numpy as np
 
-from bnrecal import networks, tasks
 from bnrecal.errors import BnrecalError
 from bnrecal.host.device import choose_device
 from bnrecal.metrics.boxes import Float64s
 from bnrecal.metrics.resampling import Weights, draw, n_images, resampled
 from bnrecal.networks.network import NetworkSource
+from bnrecal.plan.opened import Opened
 from bnrecal.report.analysis.finding import start_left
 from bnrecal.report.analysis.uncertainty import percentile_interval
 from bnrecal.study.cells import Cell, Pass
@@ -117,7 +117,12 @@ OnRung = Callable[[Rung], None]
 
 
 def advise(
-    study: Study, device: str, tolerance: float, budget: Budget, on_rung: OnRung, batch_sizes: tuple[int, ...]
+    opened: Opened,
+    device: str,
+    tolerance: float,
+    budget: Budget,
+    on_rung: OnRung,
+    batch_sizes: tuple[int, ...],
 ) -> Recommendation:
     """Climb until one setting is enough, for every architecture of the study at once.
 
@@ -125,8 +130,7 @@ def advise(
     if there are too few images for two rungs.
     """
     started = time.perf_counter()
-    task = tasks.of(study)
-    source = networks.of(study, task)
+    study, task, source = opened.study, opened.task, opened.source
     for arch in study.arch:
         source.check(arch)
     climber = _Climber(study, task, source, device)

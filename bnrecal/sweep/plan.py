@@ -1,121 +1,117 @@
-"""From a study to its cells, and from the cells still to do to passes. Imports no torch."""
+"""What a sweep would do: a study's cells without those that are done, and the trainings they stand on."""
 
-import itertools
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from bnrecal import networks, tasks
-from bnrecal.errors import BnrecalError
-from bnrecal.networks.network import NetworkSource
-from bnrecal.study.cells import Cell, Pass
-from bnrecal.study.inputs import make_inputs
-from bnrecal.study.study import GRIDS, Study, make_study
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.plan.passes import passes_of
+from bnrecal.store.artefacts import trained_folder
+from bnrecal.store.store import Store
+from bnrecal.study.cells import AnyCell, AnyPass, Cell, Pass, Training, TrainingPass
+from bnrecal.study.selection import Choice
+from bnrecal.study.study import Study
+from bnrecal.tasks.task import OnDecoded
 
-
-def complete_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Study:
-    """The study these settings ask for, with what its task and networks decide filled in.
-
-    That is the preprocessing of `preprocess = "model"`, the architectures of the source (also those of
-    "random:K" and "random:K:SEED"), and batch sizes and sample counts that the task has images for.
-    """
-    given = {name: value for name, value in settings.items() if value is not None}
-    inputs = make_inputs(given, places)
-    if inputs.task not in tasks.SCENES:  # those bring their images along as they are
-        given = {**networks.preprocessing(inputs, tasks.metric_of(inputs.task)), **given}
-    inputs = make_inputs(given, places)
-    task = tasks.of(inputs)
-    source = networks.of(inputs, task)
-    archs = given.get("arch", source.names)
-    given["arch"] = tuple(a for arch in archs for a in _drawn(arch, source)) if _is_list(archs) else archs
-    if inputs.task not in GRIDS and "samples" not in given:
-        given["samples"] = default_samples(task.n_calibration)
-        if "bs" not in given:
-            given["bs"] = [b for b in GRIDS["garments"][0] if b <= given["samples"][0]] or [1]
-    return make_study(given, places)
+# On two CPU cores, before this store's own rows say better.
+SECONDS_PER_IMAGE = 0.0012  # a calibration image with all that follows
+SECONDS_PER_TRAINED_IMAGE = 0.0015
+START_S = 4.0  # importing torch, loading weights
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+@dataclass(frozen=True)
+class Plan:
+    """All cells of the study, and the passes that are still to be walked, trainings first."""
+
+    opened: Opened
+    cells: tuple[Cell, ...]
+    passes: tuple[AnyPass, ...]
+    n_rows: dict[str, int] = field(default_factory=dict)  # of each cell to do, when this was planned
+    n_kept: int = 0  # cells that have rows and are not to be done again
+
+    @property
+    def study(self) -> Study:
+        return self.opened.study
+
+    @property
+    def n_evaluation(self) -> int:
+        """Images each cell is evaluated on."""
+        return self.opened.task.n_evaluation
+
+    @property
+    def todo(self) -> tuple[AnyCell, ...]:
+        return tuple(cell for todo in self.passes for cell in todo.cells)
+
+    @property
+    def cells_to_do(self) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.todo if isinstance(cell, Cell))
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """Networks to be trained."""
+        return tuple(cell for cell in self.todo if isinstance(cell, Training))
+
+    @property
+    def n_images(self) -> int:
+        """Calibration images the walks read."""
+        return sum(todo.n_samples for todo in self.passes if isinstance(todo, Pass))
+
+    @property
+    def n_trained_on(self) -> int:
+        """Images the trainings read, over all epochs."""
+        return sum(training.n_samples for training in self.trainings)
 
 
-def _drawn(arch: str, source: NetworkSource) -> tuple[str, ...]:
-    """The architecture itself, or those that "random:K" or "random:K:SEED" stands for."""
-    kind, *numbers = arch.split(":")
-    if kind != "random" or not numbers:
-        return (arch,)
-    if len(numbers) > 2 or not all(number.isascii() and number.isdigit() for number in numbers):
-        raise BnrecalError(f"--arch: {arch!r}; allowed: random:K or random:K:SEED, such as random:10:1")
-    n, seed = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
-    if not (1 <= n <= 100_000 and seed < 2**63):
-        raise BnrecalError(f"--arch: {arch!r}: 1 to 100,000 architectures, a seed below 2^63")
-    return source.random(n, seed)
-
-
-def default_samples(n_images: int) -> tuple[int, ...]:
-    """The published counts if there are so many images, else a quarter, a half and all of them.
-
-    Multiples of 64 if possible, so that one walk serves all counts at every usual batch size.
-    """
-    usual = tuple(n for n in GRIDS["garments"][1] if n <= n_images)
-    if len(usual) > 1:
-        return usual
-    unit = 64 if n_images >= 256 else 1
-    parts = (n_images // 4, n_images // 2, n_images)
-    return tuple(dict.fromkeys(max(1, part // unit * unit) for part in parts))
-
-
-def cells_of(study: Study) -> list[Cell]:
-    """Every point of the grid: by order, batch size, samples, then architecture, as tables read.
-
-    Raises BnrecalError for an unknown task or architecture and for more samples than the task has.
-    """
-    task = tasks.of(study)
-    source = networks.of(study, task)
-    for arch in study.arch:
-        source.check(arch)
-    if max(study.samples) > task.n_calibration:
-        raise BnrecalError(
-            f"--samples: {max(study.samples)}: task {task.name!r} has {task.n_calibration} images to "
-            "calibrate with"
-        )
-    orders = {seed: task.order(seed) for seed in study.seeds}
-    digests = {
-        (seed, n): task.order_digest(order[:n]) for seed, order in orders.items() for n in study.samples
-    }
-    weights = {arch: source.digest(arch) for arch in study.arch}
-    data_digest = task.data_digest()
-    return [
-        Cell(
-            task=task.name,
-            metric=task.metric,
-            data_digest=data_digest,
-            order_digest=digests[seed, n],
-            arch=arch,
-            weights_digest=weights[arch],
-            batch_size=batch_size,
-            n_samples=n,
-            estimator=estimator,
-            momentum=momentum,
-            seed=seed,
-        )
-        for seed in study.seeds
-        for estimator in study.estimator
-        for momentum in (study.momentum if estimator == "ema" else (None,))
-        for batch_size, n, arch in itertools.product(study.bs, study.samples, study.arch)
+def plan(opened: Opened, store: Store, choice: Choice | None = None) -> Plan:
+    """Leave out cells the store holds rows of, or as `choice` says; trainings come with the cells on them."""
+    choice = choice or Choice()
+    cells = cells_of(opened)
+    status = store.seen().status
+    done = {key for key, found in status.items() if found == "done"}
+    left = choice.among(cells, done, status.keys() - done)
+    trainings = [
+        training
+        for training in trainings_under(left)
+        if _is_to_do(training, status.get(training.key), store.folder, choice.retry_failed)
     ]
+    todo: tuple[AnyCell, ...] = (*trainings, *left)
+    n_rows = {cell.key: store.seen().n_rows.get(cell.key, 0) for cell in todo}
+    n_kept = sum(cell.key in status for cell in cells) - sum(cell.key in status for cell in left)
+    passes: tuple[AnyPass, ...] = (*map(TrainingPass, trainings), *passes_of(left))
+    return Plan(opened, tuple(cells), passes, n_rows, n_kept)
 
 
-def passes_of(cells: Iterable[Cell]) -> list[Pass]:
-    """Group cells that one walk over the images can serve.
+def trainings_under(cells: Iterable[Cell]) -> list[Training]:
+    """What these cells stand on, each once."""
+    return list({cell.trained.key: cell.trained for cell in cells if cell.trained}.values())
 
-    Cells that differ in `n_samples` alone share a walk if their counts are multiples of the batch
-    size. Another count ends in a short batch that no longer walk contains: it walks by itself. So does
-    every `exact` cell, whose statistics belong to its own set of images.
-    """
-    together: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        alone = cell.n_samples % cell.batch_size or cell.estimator == "exact"
-        alike = (cell.task, cell.arch, cell.batch_size, cell.estimator, cell.momentum, cell.seed)
-        together[*alike, cell.n_samples if alone else 0].append(cell)
-    return [Pass(tuple(sorted(group, key=lambda c: c.n_samples))) for group in together.values()]
+
+def _is_to_do(training: Training, status: str | None, out: Path, retry_failed: bool) -> bool:
+    """A finished training is done again when its weights are gone or damaged."""
+    if status != "done":
+        return status is None or retry_failed
+    from bnrecal.measure.trained import is_whole
+
+    return not is_whole(training, trained_folder(out) / training.key)
+
+
+def estimated_s(plan: Plan, store: Store) -> float:
+    """Seconds the plan may take: from this store's own rows if it has some, else from two CPU cores."""
+    if not plan.passes:
+        return 0.0
+    seen = store.seen()
+    per_image = seen.done_s / seen.done_samples if seen.done_samples else SECONDS_PER_IMAGE
+    trained = seen.trained_s / seen.trained_samples if seen.trained_samples else SECONDS_PER_TRAINED_IMAGE
+    return START_S + per_image * plan.n_images + trained * plan.n_trained_on
+
+
+def prepare(plan: Plan, on_decoded: OnDecoded) -> int:
+    """Decode what the plan reads and the cache does not hold; returns how many images that was."""
+    task = plan.opened.task
+    seeds = {cell.seed for cell in plan.cells_to_do if cell.seed is not None}
+    most = max((cell.n_samples for cell in plan.cells_to_do), default=0)
+    orders = [task.order(seed)[:most] for seed in sorted(seeds)] or [task.order(0)[:0]]
+    if plan.trainings:
+        orders.append(task.order(0))
+    return sum(task.prepare(ids, on_decoded) for ids in orders)

@@ -15,8 +15,12 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from bnrecal.report.formats.grid import Place, grid_table, place_of
-from bnrecal.store.store import Row
-from bnrecal.study.cells import Cell, Pass
+from bnrecal.store.rows import Row, is_evaluated
+from bnrecal.study.axes import label, varied
+from bnrecal.study.cells import AnyPass, Cell, TrainingPass
+from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipes import label as variant
+from bnrecal.study.recipes import varied_fields
 
 FINAL_LINES = 40  # of the table that stays when a sweep ends
 
@@ -38,10 +42,18 @@ def decoding(console: Console) -> Iterator[Callable[[int], None]]:
 class SweepProgress:
     """Counts images (calibration and evaluation) towards `n_images`, and cells towards `n_cells`.
 
-    With `cells`, those to do, a terminal shows their table as it fills in.
+    With `cells`, those to do, a terminal shows their table as it fills in; where networks are trained by
+    `recipes`, a line for each.
     """
 
-    def __init__(self, console: Console, n_images: int, n_cells: int, cells: Sequence[Cell] = ()) -> None:
+    def __init__(
+        self,
+        console: Console,
+        n_images: int,
+        n_cells: int,
+        cells: Sequence[Cell] = (),
+        recipes: Sequence[Recipe] = (),
+    ) -> None:
         self.console, self.n_images, self.n_cells = console, n_images, n_cells
         self.n_done = 0
         self.images_done = 0
@@ -56,10 +68,9 @@ class SweepProgress:
             speed_estimate_period=20,
         )
         self.task = self.bar.add_task("starting", total=n_images)
-        self.planned = [place_of(vars(cell)) for cell in cells]
-        # what a line has to say besides architecture, batch size and samples to name one cell
-        names = ("estimator", "momentum", "seed")
-        self.varied = [name for name in names if len({getattr(cell, name) for cell in cells} - {None}) > 1]
+        self.planned = [] if recipes else [place_of(vars(cell)) for cell in cells]
+        self.varied_in_training = varied_fields(recipes)
+        self.varied = varied(vars(cell) for cell in cells)  # what a line has to say to name one cell
         self.rows: list[Row] = []
         self.running: frozenset[Place] = frozenset()
         self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
@@ -79,32 +90,52 @@ class SweepProgress:
             self.live.stop()
             self.console.print(self._table(FINAL_LINES))
 
-    def images(self, todo: Pass, n: int) -> None:
+    def images(self, todo: AnyPass, n: int, said: str = "", /) -> None:
         """`n` more calibration images of this pass are done."""
         self.images_done += n
-        self.running = frozenset(place_of(vars(cell)) for cell in todo.cells)
-        what = f"{todo.first.arch} bs {todo.first.batch_size}"
+        if isinstance(todo, TrainingPass):
+            what = f"{self._variant(todo.training.recipe)}: {said}"
+        else:
+            self.running = frozenset(place_of(vars(cell)) for cell in todo.cells)
+            size = todo.first.batch_size
+            what = f"{todo.first.arch} as it stands" if size is None else f"{todo.first.arch} bs {size}"
         self.bar.update(self.task, advance=n, description=what)
+
+    def _variant(self, recipe: Recipe) -> str:
+        return variant(recipe, self.varied_in_training)
 
     def cell(self, row: Row, n_evaluated: int) -> None:
         """A cell is on disk; `n_evaluated` images were evaluated for it."""
         self.n_done += 1
+        if not is_evaluated(row):
+            self._trained(row)
+            return
         self.images_done += n_evaluated
         self.bar.update(self.task, advance=n_evaluated)
-        head = f"[{self.n_done}/{self.n_cells}] {row['arch']} bs {row['batch_size']} n {row['n_samples']}"
-        head += "".join(
-            f" {row[name]}" if name == "estimator" else f" {name} {row[name]}" for name in self.varied
-        )
+        head = f"[{self.n_done}/{self.n_cells}] {label(row, self.varied)}"
+        if row.get("recipe") is not None:
+            head += f", {self._variant(Recipe(**row['recipe']))}"
         if row["status"] == "failed":
             tail = f"failed: {row['error']}"
         else:
             update = "" if row["update"] is None else f"update {row['update']:.4f} "
-            tail = f"{update}eval {row['eval']:.4f} recal {row['recal_s']:.2f} s"
+            recal = f" recal {row['recal_s']:.2f} s" if row["recal_s"] else ""
+            tail = f"{update}eval {row['eval']:.4f}{recal}"
         self.rows.append(row)
         if not self.console.is_terminal:
             tail += f", {self._left()}"
         if not (self.console.is_terminal and self.planned) or row["status"] == "failed":
             self.console.print(f"{head}: {tail}", markup=False, highlight=False, soft_wrap=True)
+
+    def _trained(self, row: Row) -> None:
+        """A line for a network that is trained, or could not be."""
+        head = f"[{self.n_done}/{self.n_cells}] trained: {self._variant(Recipe(**row['recipe']))}"
+        tail = f"loss {row['loss']:.4f}, {row['train_s']:.0f} s" if row["status"] == "done" else "failed"
+        if row["status"] == "failed":
+            tail += f": {row['error']}"
+        elif not self.console.is_terminal:
+            tail += f", {self._left()}"
+        self.console.print(f"{head}: {tail}", markup=False, highlight=False, soft_wrap=True)
 
     def _picture(self) -> RenderableType:
         """The table as far as the terminal is high, and the line below it."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Executor
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.plan.passes import passes_of
 from bnrecal.store.provenance import inputs_of, study_of
 from bnrecal.store.rows import Row
 from bnrecal.study.cells import Cell
 from bnrecal.study.inputs import Inputs
-from bnrecal.sweep.plan import cells_of, passes_of
 
 FIGURES = ("update", "eval")
 Open = Callable[[Inputs, int | None], Executor]  # of these inputs, with so many threads
@@ -62,13 +64,13 @@ def repeated(rows: Sequence[Row], open_executor: Open) -> Iterator[Comparison]:
         inputs = study_of(next(iter(cells.values())))
         with open_executor(inputs, threads if isinstance(threads, int) else None) as executor:
             for cell in cells:  # by itself, in whichever pass it was the first time
-                for outcome in executor.run(iter(passes_of([cell])), lambda todo, n: None):
+                for outcome in executor.run(iter(passes_of([cell])), lambda *_: None):
                     yield Comparison(cells[cell], outcome.figures or None, outcome.error)
 
 
 def _cell_of(row: Row) -> Cell:
     """The row's cell as it is planned here and now; raises BnrecalError if that is another one."""
-    (cell,) = cells_of(study_of(row))
+    (cell,) = cells_of(Opened.of(study_of(row)))
     if cell.key == row["key"]:
         return cell
     for name in ("data_digest", "order_digest", "weights_digest"):

@@ -23,7 +23,7 @@ def assign(boxes: Tensor, n_objects: Tensor, centres: Tensor, stride: int) -> Te
     x1, y1, x2, y2 = (b[:, None, :] for b in boxes.unbind(-1))  # (images, 1, objects)
     inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
     near = torch.maximum((x - (x1 + x2) / 2).abs(), (y - (y1 + y2) / 2).abs())
-    real = torch.arange(boxes.shape[1]) < n_objects[:, None]
+    real = torch.arange(boxes.shape[1], device=boxes.device) < n_objects[:, None]
     candidate = inside & (near < CENTRE_RADIUS * stride) & real[:, None, :]
     area = ((x2 - x1) * (y2 - y1)).expand_as(candidate)
     smallest, index = area.masked_fill(~candidate, torch.inf).min(-1)

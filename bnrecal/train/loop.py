@@ -1,118 +1,231 @@
-"""Training the supernet: every step takes one uniformly sampled path (SPOS, Guo et al., ECCV 2020).
+"""Training: epochs of steps over all calibration images, logged, kept after each epoch, resumed to the bit.
 
-BatchNorm normalises by batch and never updates its running statistics (momentum 0), so the weights
-that come out hold mean 0 and variance 1 everywhere: whoever evaluates a subnet must recalibrate it.
+What an epoch does follows from (recipe, images, network, epoch) and the state after the epoch before, and
+from nothing else: its order, augmentation, paths and dropout are drawn anew from (seed, epoch).
 """
 
-import json
+import hashlib
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bnrecal.data.draws import draws, permutation, stream_key
-from bnrecal.errors import BnrecalError
-from bnrecal.host.files import write_whole
-from bnrecal.networks.operations import OPERATIONS
-from bnrecal.networks.supernet import N_BLOCKS, N_DISTANCES, Supernet
+from bnrecal.errors import BnrecalError, NotANumberError
+from bnrecal.host.device import now_s
+from bnrecal.networks.learner import Learner
+from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.task import Task
-from bnrecal.train.objective import Objective, objective_of
-from bnrecal.train.recipe import Recipe
+from bnrecal.train import folder as folders
+from bnrecal.train.checkpoint import Checkpoint
+from bnrecal.train.epochs import Batches
+from bnrecal.train.folder import Trained
+from bnrecal.train.numerics import repeatable, seed_epoch
+from bnrecal.train.objective import objective_of
+from bnrecal.train.paths import check_choices, paths
+from bnrecal.train.schedule import learning_rate
+from bnrecal.train.step import Learning
 
 Epoch = dict[str, Any]
-_PRIOR = 0.02  # a cell's class score before training: most cells are background
+_LOOK_EVERY = 16  # steps on a GPU between two looks at the losses: each look waits for it
+_SHOW_EVERY_S = 1.0
 
 
-def train(recipe: Recipe, task: Task, out: Path, on_epoch: Callable[[Epoch], None] = lambda _: None) -> Path:
-    """Train on all calibration images of the task.
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. `loss`: mean of this epoch so far, NaN before its first step."""
 
-    Logs an epoch a line to out/log.jsonl, and returns the path of out/weights.safetensors.
+    epoch: int  # 1, 2, ...; that of the last step
+    epochs: int
+    step: int  # steps of this epoch that are done
+    steps: int
+    loss: float
+    images_per_s: float
+    left_s: float
+    note: str | None = None  # what the user should know, such as that a checkpoint was damaged
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def train(
+    recipe: Recipe,
+    task: Task,
+    learner: Learner,
+    folder: Path,
+    device: torch.device,
+    on_progress: OnProgress = lambda _: None,
+    check: Callable[[], None] = lambda: None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+) -> Trained:
+    """Train on all calibration images of the task, in `folder`, from where a checkpoint there stands.
+
+    Writes log.jsonl (a line an epoch), checkpoint, and at the end weights.safetensors and recipe.toml; a
+    folder that holds the finished network is left as it is. `learner` is used up. `check` is called before
+    every step and may raise. `evaluate` gives a metric after each epoch, for the log.
+
+    Raises NotANumberError for a loss that is not finite, BnrecalError for a recipe that does not fit task or
+    network, a folder of another training, and a disk that takes no more.
     """
-    from safetensors.torch import save
+    identity = identity_of(recipe, task, learner)
+    finished = folders.finished(folder, identity)
+    if finished is not None:
+        return finished
+    batches = Batches.of(task, recipe, device)
+    objective = objective_of(task, learner.head, recipe, device)
+    _check_sampling(recipe, learner)
+    with repeatable(device):
+        learning = Learning.of(learner, recipe, objective, device)
+        if learning.choices is not None and recipe.sampling != "none":
+            check_choices(recipe.sampling, learning.choices.sizes)
+        before, note = folders.resumed(folder, identity)
+        if before is not None:
+            learning.load(before.state)
+        log = before.log if before is not None else []
+        folders.begin(folder, log)
+        shown = _Shown(recipe, batches, device, on_progress, note)
+        shown.start(len(log))
+        for epoch in range(len(log), recipe.epochs):
+            entry = _epoch(learning, batches, epoch, shown, check)
+            if evaluate is not None:
+                entry["metric"] = _evaluated(learning.module, evaluate)
+            log = [*log, entry]
+            folders.keep(folder, Checkpoint(identity, learning.state(), log))
+        return folders.finish(folder, learning.module, recipe, identity, log)
 
-    if task.n_calibration < recipe.batch_size:
+
+def identity_of(recipe: Recipe, task: Task, learner: Learner) -> str:
+    """Digest of all that decides the trained weights: recipe, images with their labels, network."""
+    ids = np.sort(task.order(0))
+    return identity(recipe, task.data_digest(), task.order_digest(ids), learner.digest)
+
+
+def identity(recipe: Recipe, data_digest: str, order_digest: str, network_digest: str) -> str:
+    """The same from the digests alone."""
+    facts = (recipe.key, data_digest, order_digest, network_digest)
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:20]
+
+
+def _check_sampling(recipe: Recipe, learner: Learner) -> None:
+    if recipe.sampling == "none" and learner.choices is not None:
         raise BnrecalError(
-            f"batch_size: {recipe.batch_size} images, task {task.name} has {task.n_calibration}"
+            "sampling: none trains one architecture, named by --arch; a whole supernet takes uniform or fair"
         )
-    objective = objective_of(task)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    supernet = Supernet(task.input_shape[0], len(task.classes), task.metric)
-    supernet = _initialised(supernet).to(memory_format=torch.channels_last)
-    with (out / "log.jsonl").open("w") as log:
-        for epoch in _epochs(supernet, recipe, task, objective):
-            log.write(json.dumps(epoch) + "\n")
-            log.flush()
-            on_epoch(epoch)
-    state = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
-    path = out / "weights.safetensors"
-    write_whole(path, save(state))
-    return path
+    if recipe.sampling != "none" and learner.choices is None:
+        raise BnrecalError(
+            f"sampling: {recipe.sampling} needs a supernet with choice blocks, this is one network; use none"
+        )
 
 
-def _initialised(supernet: Supernet) -> Supernet:
-    """Kaiming fan-in for convolutions; a detection head starts by finding nothing."""
-    for module in supernet.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.0
-    output = supernet.head[-1]
-    assert isinstance(output, nn.Conv2d | nn.Linear)
-    assert output.bias is not None
-    nn.init.normal_(output.weight, std=0.01)
-    nn.init.zeros_(output.bias)
-    if isinstance(output, nn.Conv2d):
-        nn.init.constant_(output.bias[N_DISTANCES:], float(np.log(_PRIOR / (1 - _PRIOR))))
-    return supernet
+def _epoch(
+    learning: Learning, batches: Batches, epoch: int, shown: "_Shown", check: Callable[[], None]
+) -> Epoch:
+    """All steps of an epoch; its line of the log."""
+    recipe, steps = learning.recipe, batches.steps
+    seed_epoch(recipe.seed, epoch)
+    sizes = learning.choices.sizes if learning.choices is not None else ()
+    taken = paths(recipe.sampling, recipe.seed, epoch, steps, sizes).tolist() if sizes else [[]] * steps
+    losses = _Losses(epoch, learning.device)
+    started = now_s(learning.device)
+    n_images = 0
+    for step, (images, at) in enumerate(batches.epoch(epoch)):
+        check()
+        lr = learning_rate(recipe, epoch * steps + step, steps)
+        losses.add(learning.step(images, at, taken[step], lr))
+        n_images += len(at)
+        shown.step(epoch, step + 1, losses)
+    total = losses.total()
+    seconds = now_s(learning.device) - started
+    return {
+        "epoch": epoch + 1,
+        "of": recipe.epochs,
+        "loss": round(total / steps, 4),
+        "lr": lr,
+        "images_per_s": round(n_images / seconds),
+        "seconds": round(seconds, 1),
+    }
 
 
-def _optimiser(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
-    decayed = [p for p in supernet.parameters() if p.ndim > 1]
-    others = [p for p in supernet.parameters() if p.ndim == 1]  # BatchNorm and biases
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.max_lr)
+def _evaluated(module: nn.Module, evaluate: Callable[[nn.Module], float]) -> float:
+    module.eval()
+    try:
+        with torch.random.fork_rng():
+            return evaluate(module)
+    finally:
+        module.train()
 
 
-def _epochs(supernet: Supernet, recipe: Recipe, task: Task, objective: Objective) -> Iterator[Epoch]:
-    images_of = np.sort(task.order(0))
-    steps = task.n_calibration // recipe.batch_size
-    optimiser = _optimiser(supernet, recipe)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        recipe.max_lr,
-        total_steps=recipe.epochs * steps,
-        pct_start=recipe.warmup_fraction,
-        cycle_momentum=False,
-    )
-    for epoch in range(recipe.epochs):
-        started, total = time.perf_counter(), 0.0
-        order = permutation(stream_key("train-order", recipe.seed, epoch), task.n_calibration)
-        paths = draws(stream_key("train-paths", recipe.seed, epoch), np.arange(steps), N_BLOCKS)
-        for step in range(steps):
-            ids = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            images = torch.from_numpy(task.calibration_images(images_of[ids]))
-            x = task.to_input(images).to(memory_format=torch.channels_last)
-            subnet = supernet.subnet((paths[step] % len(OPERATIONS)).tolist()).train()
-            loss = objective(subnet(x), ids)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip_norm)
-            optimiser.step()
-            schedule.step()
-            total += loss.item()
-        seconds = time.perf_counter() - started
-        yield {
-            "epoch": epoch + 1,
-            "of": recipe.epochs,
-            "loss": round(total / steps, 4),
-            "images_per_s": round(steps * recipe.batch_size / seconds),
-            "seconds": round(seconds, 1),
-        }
+@dataclass
+class _Losses:
+    """The losses of an epoch, looked at every few steps: one that is not finite ends the training."""
+
+    epoch: int
+    device: torch.device
+    seen: float = 0.0
+    n_seen: int = 0
+    waiting: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: Tensor) -> None:
+        self.waiting.append(loss)
+        if len(self.waiting) >= (_LOOK_EVERY if self.device.type == "cuda" else 1):
+            self.total()
+
+    def total(self) -> float:
+        """The sum so far. Raises NotANumberError naming epoch and step."""
+        for loss in torch.stack(self.waiting).tolist() if len(self.waiting) > 1 else map(float, self.waiting):
+            self.n_seen += 1
+            if not math.isfinite(loss):
+                raise NotANumberError(
+                    f"the loss is {loss} in epoch {self.epoch + 1}, step {self.n_seen}; lower lr, or set "
+                    "clip_norm or warmup"
+                )
+            self.seen += loss
+        self.waiting.clear()
+        return self.seen
+
+
+@dataclass
+class _Shown:
+    """Tells how far it is, about once a second and at the end of each epoch."""
+
+    recipe: Recipe
+    batches: Batches
+    device: torch.device
+    on_progress: OnProgress
+    note: str | None
+    started: float = 0.0
+    last: float = 0.0
+    first_epoch: int = 0
+
+    def start(self, epochs_done: int) -> None:
+        self.started = self.last = time.perf_counter()
+        self.first_epoch = epochs_done
+        steps = self.batches.steps
+        self.on_progress(
+            Progress(epochs_done, self.recipe.epochs, steps, steps, math.nan, 0.0, math.nan, self.note)
+        )
+
+    def step(self, epoch: int, done: int, losses: _Losses) -> None:
+        now, steps = time.perf_counter(), self.batches.steps
+        if done < steps and now - self.last < _SHOW_EVERY_S:
+            return
+        self.last = now
+        here = (epoch - self.first_epoch) * steps + done
+        left = (self.recipe.epochs - self.first_epoch) * steps - here
+        a_step_s = (now - self.started) / here
+        self.on_progress(
+            Progress(
+                epoch + 1,
+                self.recipe.epochs,
+                done,
+                steps,
+                losses.total() / done,
+                self.recipe.batch_size / a_step_s,
+                left * a_step_s,
+            )
+        )

@@ -26,12 +26,13 @@ from bnrecal.measure.recalibrated import Measured
 from bnrecal.measure.together import growing_evidence, measure_group
 from bnrecal.networks.embedded import SPACE
 from bnrecal.networks.network import plain_forward
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
 from bnrecal.search import judges, knapsack
 from bnrecal.search.cost import Costs
 from bnrecal.search.racing import race
 from bnrecal.study.cells import Cell, Pass
 from bnrecal.study.study import Study, make_study
-from bnrecal.sweep.plan import cells_of
 
 K, SIZES = 10, (128, 256, 512, 1024, 2048)
 CPU = torch.device("cpu")
@@ -39,7 +40,9 @@ CPU = torch.device("cpu")
 
 def study_of(n: int) -> Study:
     archs = networks.get().random(n, 0)
-    return make_study({"arch": archs, "bs": [32], "samples": [128], "estimator": ["pooled"]})
+    return make_study(
+        {"arch": archs, "bs": [32], "samples": [128], "estimator": ["pooled"], "baseline": False}
+    )
 
 
 def sharing(
@@ -48,7 +51,7 @@ def sharing(
     """(figures of all by shared beginnings, seconds of one subnet by itself)."""
     task = tasks.of(study)
     source = networks.of(study, task)
-    place = Workplace(Job(study, "cpu", None, None))
+    place = Workplace(Job(study, "cpu"))
     groups, _ = grouped(cells, source)
     n_all = len(groups)
     groups = groups[:: max(1, n_all // n_groups)][:n_groups] if n_groups else groups
@@ -67,8 +70,10 @@ def sharing(
         shared_s += time.perf_counter() - started
         started = time.perf_counter()
         for cell in group[::every]:
-            (alone,) = place.run(Pass((cell,)), lambda _: None)
-            largest = max(largest, abs(alone.figures["eval"] - shared[cell.arch].eval))
+            (alone,) = place.run(Pass((cell,)), lambda *_: None)
+            found = alone.figures["eval"]
+            assert found is not None
+            largest = max(largest, abs(found - shared[cell.arch].eval))
             n_done += 1
         plain_s += time.perf_counter() - started
     one, together = plain_s / n_done, shared_s / len(shared)
@@ -130,7 +135,7 @@ def main(n: int = 1000, n_plain: int = 50, n_groups: int | None = None) -> None:
     torch.set_num_threads(1)
     without_images()
     study = study_of(n)
-    cells = cells_of(study)
+    cells = cells_of(Opened.of(study))
     figures, one = sharing(cells, study, n_plain, n_groups)
     racing(cells, study, figures, one)
 

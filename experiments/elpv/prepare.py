@@ -27,8 +27,7 @@ from torchvision import models
 
 import bnrecal
 from bnrecal.data.draws import permutation, stream_key
-from bnrecal.sweep.plan import complete_study
-from bnrecal.tasks import of
+from bnrecal.plan.opened import open_study
 from bnrecal.tasks.classification import Classification
 
 BATCH = 64
@@ -98,7 +97,7 @@ def main() -> None:
     write_images(folder)
     sets = {name: str(folder / f"{name}.csv") for name in ("calibration", "evaluation")}
     settings = {"task": "csv", "model": "torchvision:mobilenet_v2", "image_size": 160, **sets}
-    task = of(complete_study(settings, {}))
+    task = open_study(settings, {}).task
     assert isinstance(task, Classification)
     calibration = task.calibration_images(np.arange(task.n_calibration))
     evaluation = task.evaluation_images(0, task.n_evaluation)

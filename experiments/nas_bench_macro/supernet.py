@@ -62,19 +62,19 @@ class MacroSupernet(nn.Module):
     def __init__(self, n_classes: int = 10, channels: int = 3) -> None:
         super().__init__()
         self.stem = nn.Sequential(*conv_norm(channels, STEM_CHANNELS, 3), nn.ReLU())
-        self.layers = nn.ModuleList()
+        self.blocks = nn.ModuleList()
         width = STEM_CHANNELS
         for n_layers in STAGES:
-            self.layers.append(candidates(width, 2 * width, 2))
+            self.blocks.append(candidates(width, 2 * width, 2))
             width *= 2
-            self.layers.extend(candidates(width, width, 1) for _ in range(n_layers - 1))
+            self.blocks.extend(candidates(width, width, 1) for _ in range(n_layers - 1))
         self.head = nn.Sequential(
             *(*conv_norm(width, HEAD_CHANNELS), nn.ReLU()),
             *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(HEAD_CHANNELS, n_classes)),
         )
 
     def candidate(self, layer: int, choice: int) -> nn.Module:
-        return cast(nn.ModuleList, self.layers[layer])[choice]
+        return cast(nn.ModuleList, self.blocks[layer])[choice]
 
     def chain(self, arch: str) -> tuple[nn.Module, ...]:
         """Stem, a candidate a layer, head: they run one after another."""

@@ -12,11 +12,12 @@ from bnrecal.doctor.checkup import diagnose_one
 from bnrecal.doctor.diagnose import CHECKS
 from bnrecal.networks import embedded
 from bnrecal.networks.network import Network
+from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.recalibrate import recalibrate
 from bnrecal.study.study import Study
 
 SMALL = ("--task", "tiny", "--arch", "arch2", "--samples", "130")
-STUDY = Study(task="tiny", arch=("arch2",), bs=(32,), samples=(130,))
+STUDY = Study(task="tiny", arch=("arch2",), bs=(32,), samples=(130,), baseline=False)
 
 
 def test_a_network_without_statistics_is_found_out(bnrecal: Callable[..., Any]) -> None:
@@ -61,7 +62,7 @@ def test_a_recalibrated_detector_is_sound(bnrecal: Callable[..., Any], calibrate
     """Exit code 0, nothing wrong, every check answered; the metric is the same at 1, 8 and 64 images."""
     ran = bnrecal("doctor", *SMALL)
     assert ran.code == 0, ran.out
-    found = diagnose_one(STUDY, torch.device("cpu"), lambda name: None)
+    found = diagnose_one(Opened.of(STUDY), torch.device("cpu"), lambda name: None)
     assert {finding.level for finding in found.findings} == {"fine"}, str(found)
     assert "metric at batch sizes 1, 8, 64: 0." in found["batch-size"].evidence
 
@@ -78,7 +79,7 @@ def test_what_recalibrate_writes_is_sound(bnrecal: Callable[..., Any]) -> None:
 
 def test_the_metric_is_the_tasks(calibrated: None) -> None:
     """mAP@0.5 of the first images of the order, scored all together."""
-    found = diagnose_one(STUDY, torch.device("cpu"), lambda name: None)
+    found = diagnose_one(Opened.of(STUDY), torch.device("cpu"), lambda name: None)
     task, network = tasks.of(STUDY), networks.of(STUDY, tasks.of(STUDY)).build("arch2")
     ids = task.order(0)[:129]
     with torch.no_grad():

@@ -12,13 +12,20 @@ from bnrecal.errors import BnrecalError
 from bnrecal.measure.prefixes import Chain, chain_of, check_chain, grouped, n_nodes, tree_of
 from bnrecal.networks.embedded import EmbeddedSupernet
 from bnrecal.networks.network import Network
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
 from bnrecal.study.cells import Cell
 from bnrecal.study.study import make_study
-from bnrecal.sweep.plan import cells_of
 
 
 def cells(archs: Sequence[str] = ("arch1", "arch2"), **settings: object) -> list[Cell]:
-    return cells_of(make_study({"task": "tiny", "arch": archs, "bs": [16], "samples": [64], **settings}))
+    return cells_of(
+        Opened.of(
+            make_study(
+                {"task": "tiny", "baseline": False, "arch": archs, "bs": [16], "samples": [64], **settings}
+            )
+        )
+    )
 
 
 def test_each_beginning_is_computed_once() -> None:

@@ -12,10 +12,12 @@ from bnrecal.metrics.map50 import map50
 from bnrecal.networks.embedded import NAMED
 from bnrecal.networks.head import detections
 from bnrecal.networks.network import Network
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.plan.passes import passes_of
 from bnrecal.recalibration.grouped import GroupedEvaluation
 from bnrecal.study.cells import Cell
 from bnrecal.study.study import make_study
-from bnrecal.sweep.plan import cells_of, passes_of
 from bnrecal.tasks.garments import Garments
 
 CPU = torch.device("cpu")
@@ -23,7 +25,7 @@ CPU = torch.device("cpu")
 
 def measured(**settings: object) -> list[Measured]:
     found = []
-    for todo in passes_of(cells_of(make_study({"task": "tiny", **settings}))):
+    for todo in passes_of(cells_of(Opened.of(make_study({"task": "tiny", "baseline": False, **settings})))):
         network = networks.get().build(todo.first.arch)
         found += measure(todo, tasks.get("tiny"), network, CPU, lambda _: None)
     return found
@@ -113,7 +115,7 @@ class Halves(nn.Module):
 
 def halved(**settings: object) -> list[Measured]:
     found = []
-    for todo in passes_of(cells_of(make_study({"task": "tiny", **settings}))):
+    for todo in passes_of(cells_of(Opened.of(make_study({"task": "tiny", "baseline": False, **settings})))):
         network = Network(Halves(networks.get().build(todo.first.arch).module), detections)
         found += measure(todo, tasks.get("tiny"), network, CPU, lambda _: None)
     return found

@@ -18,9 +18,10 @@ from bnrecal.measure.together import Group, growing_evidence, measure_group
 from bnrecal.metrics.resampling import resampled
 from bnrecal.networks.embedded import EmbeddedSupernet
 from bnrecal.networks.supernet import Supernet
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
 from bnrecal.study.cells import Cell, Pass
 from bnrecal.study.study import make_study
-from bnrecal.sweep.plan import cells_of
 
 CPU = torch.device("cpu")
 # three that part late, two that part early, one twice as a name and as digits
@@ -35,7 +36,13 @@ ARCHS = (
 
 
 def cells(archs: Sequence[str] = ARCHS, **settings: object) -> list[Cell]:
-    return cells_of(make_study({"task": "tiny", "arch": archs, "bs": [16], "samples": [64], **settings}))
+    return cells_of(
+        Opened.of(
+            make_study(
+                {"task": "tiny", "baseline": False, "arch": archs, "bs": [16], "samples": [64], **settings}
+            )
+        )
+    )
 
 
 def together(todo: Sequence[Cell], source: EmbeddedSupernet, size: int = 99) -> dict[Cell, Measured]:

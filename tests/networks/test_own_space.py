@@ -73,6 +73,31 @@ def test_choices_name_what_build_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         source.check("2-0")
 
 
+def test_choices_may_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then they are written as numbers; where names are not, there is no space, and names are as before."""
+    space = source_of(made(choices=(1, 3)), monkeypatch).space
+    assert space is not None
+    assert space.layers == (("0",), ("0", "1", "2"))
+    other = source_of(made(archs=("small", "large"), choices=(2, 2)), monkeypatch)
+    assert other.space is None
+    other.check("small")
+    with pytest.raises(BnrecalError, match="no architecture '0-1'; valid: small, large"):
+        other.check("0-1")
+
+
+def test_written_choices_can_be_trained_by_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`subnet` gets numbers, as many as choices are written; candidates come from `blocks`."""
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.chdir(FOLDER)
+    learner = networks.of(Inputs(model="slimmable:supernet"), Purpose()).learner(None, 0)
+    assert learner.choices is not None
+    choices = learner.choices(learner.module)
+    assert choices.sizes == (4, 4, 4)
+    assert choices.operations is None
+    widths = [m.out_channels for m in choices.path((0, 3, 1)).modules() if isinstance(m, nn.Conv2d)]
+    assert widths == [6, 48, 48]
+
+
 def test_a_source_without_choices_has_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor candidates, nor a chain: said in one line where one is asked for."""
     source = source_of(made(), monkeypatch)
@@ -90,7 +115,7 @@ def test_a_source_without_choices_has_no_space(monkeypatch: pytest.MonkeyPatch) 
     ("parts", "message"),
     [
         ({"choices": 3}, "choices 3; needs the choices of each layer"),
-        ({"choices": ("01", "01")}, "needs the choices of each layer"),
+        ({"choices": ("01", "01")}, "needs the choices of each layer, as texts, or how many"),
         ({"choices": (("0",), ("0",))}, "archs and choices do not agree: unknown architecture '0-1'"),
         ({"choices": (("0", "0"), ("1",))}, "layer 0 has a choice twice"),
     ],

@@ -141,8 +141,7 @@ def test_failed_cells_count_in_no_average(bnrecal: Callable[..., Any], stored: P
     table = bnrecal("report", "--out", stored).out
     assert "(5 cells, 1 failed)" in table
     assert (
-        "failed: arch2 bs 16 samples 64: out of luck"
-        in bnrecal("report", "--out", stored, "--format", "long").out
+        "failed: arch2 bs 16 n 64: out of luck" in bnrecal("report", "--out", stored, "--format", "long").out
     )
 
 

@@ -94,3 +94,16 @@ def test_identities_score_nothing_and_shape_changes_their_norm(source: OwnNetwor
     scores = bn_scores(source.space, source.candidate)
     assert [layer[0] for layer in scores] == [1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
     assert all(layer[1] == layer[2] == 1.0 for layer in scores)
+
+
+def test_it_can_be_trained_by_paths(source: OwnNetworks) -> None:
+    """Eight layers of three operations, which a path shares with the supernet."""
+    learner = source.learner(None, 0)
+    assert learner.choices is not None
+    choices = learner.choices(learner.module)
+    assert choices.sizes == (3,) * 8
+    assert choices.operations is not None
+    path = choices.path((0, 1, 2, 0, 1, 2, 0, 1))
+    assert choices.operations[2][2] in list(path.modules())
+    assert choices.operations[2][1] not in list(path.modules())
+    assert path(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

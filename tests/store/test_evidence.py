@@ -12,11 +12,14 @@ from bnrecal.executors.executor import Job
 from bnrecal.executors.inline import Inline
 from bnrecal.measure.recalibrated import measure
 from bnrecal.metrics.resampling import n_images, resampled
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.plan.passes import passes_of
 from bnrecal.store import evidence
 from bnrecal.store.store import Store
 from bnrecal.study.study import make_study
-from bnrecal.sweep.plan import cells_of, passes_of
-from bnrecal.sweep.sweep import plan, sweep
+from bnrecal.sweep.plan import plan
+from bnrecal.sweep.sweep import sweep
 
 KEY = "0123456789abcdef0123"
 
@@ -24,13 +27,19 @@ KEY = "0123456789abcdef0123"
 def test_a_sweep_keeps_the_evidence_of_every_figure(tmp_path: Path) -> None:
     """Each row's eval comes back from its side file, to the last digits; `exact` rows too."""
     study = make_study(
-        {"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [32, 64], "estimator": ["ema", "exact"]}
+        {
+            "task": "tiny",
+            "arch": ["arch1"],
+            "bs": [8],
+            "samples": [32, 64],
+            "estimator": ["stored", "ema", "exact"],
+        }
     )
     store = Store(tmp_path)
     store.prepare()
     executor = Inline(Job(study, "cpu"))
-    rows = list(sweep(plan(study, store), store, executor, lambda *_: None))
-    assert len(rows) == 4
+    rows = list(sweep(plan(Opened.of(study), store), store, executor, lambda *_: None))
+    assert len(rows) == 5
     for row in rows:
         kept = evidence.load(tmp_path, row["key"])
         assert kept is not None
@@ -68,20 +77,30 @@ def test_evidence_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_repeats_are_cells_of_other_orders() -> None:
     """`repeats` R: the whole grid for seeds seed .. seed + R - 1, each with its own order of images."""
     study = make_study(
-        {"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [64], "repeats": 3, "seed": 5}
+        {
+            "task": "tiny",
+            "arch": ["arch1"],
+            "bs": [8],
+            "samples": [64],
+            "repeats": 3,
+            "seed": 5,
+            "baseline": False,
+        }
     )
-    cells = cells_of(study)
+    cells = cells_of(Opened.of(study))
     assert [cell.seed for cell in cells] == [5, 6, 7]
     assert len({cell.order_digest for cell in cells}) == len(passes_of(cells)) == 3
-    alone = make_study({"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [64], "seed": 6})
-    assert cells[1].key == cells_of(alone)[0].key
+    alone = make_study(
+        {"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [64], "seed": 6, "baseline": False}
+    )
+    assert cells[1].key == cells_of(Opened.of(alone))[0].key
 
 
 def test_without_the_update_metric_eval_is_the_same() -> None:
     """`update_metric=False` leaves out the predictions of the pass, and changes nothing else."""
-    study = make_study({"task": "tiny", "arch": ["arch2"], "bs": [8], "samples": [64]})
+    study = make_study({"task": "tiny", "arch": ["arch2"], "bs": [8], "samples": [64], "baseline": False})
     task, source = tasks.of(study), networks.of(study, tasks.of(study))
-    (todo,) = passes_of(cells_of(study))
+    (todo,) = passes_of(cells_of(Opened.of(study)))
     found = [
         next(
             measure(

@@ -4,21 +4,23 @@ from pathlib import Path
 import pytest
 
 from bnrecal.errors import BnrecalError
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.plan.passes import passes_of
 from bnrecal.study.cells import Cell
 from bnrecal.study.study import make_study, read_study_file
-from bnrecal.sweep.plan import cells_of, passes_of
 
 
 def cells(**settings: object) -> list[Cell]:
-    return cells_of(make_study({"task": "tiny", **settings}))
+    return cells_of(Opened.of(make_study({"task": "tiny", "baseline": False, **settings})))
 
 
 def test_nothing_said_is_the_published_grid() -> None:
     """4 batch sizes x 3 sample counts x 3 architectures, ema with momentum .1."""
-    study = make_study({})
+    study = make_study({"baseline": False})
     assert study.bs == (8, 16, 32, 64)
     assert study.samples == (2560, 5120, 10240)
-    planned = cells_of(study)
+    planned = cells_of(Opened.of(study))
     assert len(planned) == 36
     assert {(c.estimator, c.momentum, c.seed) for c in planned} == {("ema", 0.1, 0)}
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnrecal.plan.opened import Opened
 from bnrecal.study.study import make_study
 from bnrecal.sweep import doubling as room
 from bnrecal.sweep.doubling import Budget, Ladder, Rung, advise, behind
@@ -108,7 +109,7 @@ def test_a_budget_is_kept_and_its_end_is_said(bnrecal: Callable[..., Any]) -> No
     """Too few images for an answer: it says so, names the reason, and reads no more than allowed."""
     study = make_study({"task": "tiny", "arch": ["arch1"], "estimator": ["pooled", "ema"]})
     read: list[Rung] = []
-    found = advise(study, "cpu", 0.0, Budget(60, images=64), read.append, (32,))
+    found = advise(Opened.of(study), "cpu", 0.0, Budget(60, images=64), read.append, (32,))
     assert [r.n_samples for r in read] == [64]
     assert found.chosen is None
     assert {lad.stopped for lad in found.ladders} == {"out of images"}

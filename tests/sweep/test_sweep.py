@@ -254,7 +254,7 @@ def test_lines_name_what_varies(bnrecal: Callable[..., object]) -> None:
     """Two estimators or two orders of one cell can be told apart while the sweep runs, and in a dry run."""
     grid = ("--task", "tiny", "--arch", "arch1", "--bs", "8", "--samples", "32", "--estimator", "ema,pooled")
     err = bnrecal("sweep", *grid, "--repeats", 2).err
-    assert {"arch1 bs 8 n 32 ema seed 0" in err, "arch1 bs 8 n 32 pooled seed 1" in err} == {True}
+    assert {"arch1 ema bs 8 n 32 seed 0" in err, "arch1 pooled bs 8 n 32 seed 1" in err} == {True}
     dry = bnrecal("sweep", *grid, "--momentum", "0.1,0.02", "--dry-run", "--out", "other").out
     assert "ema 0.02  seed 0" in dry
 

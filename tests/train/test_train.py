@@ -39,15 +39,19 @@ def test_training_learns_and_keeps_no_statistics(bnrecal: Callable[..., Any]) ->
             assert (tensor == 0).all()
         if name.endswith("running_var"):
             assert (tensor == 1).all()
-    assert sorted(p.name for p in Path("trained").iterdir()) == ["log.jsonl", "weights.safetensors"]
+    assert sorted(p.name for p in Path("trained").iterdir()) == [
+        "log.jsonl",
+        "recipe.toml",
+        "weights.safetensors",
+    ]
 
 
 def test_the_shipped_recipe_is_read() -> None:
     """experiments/garments_supernet.toml is a whole recipe for the default task."""
-    from bnrecal.train.recipe import read_recipe
+    from bnrecal.train.recipe_file import read_recipe
 
     root = Path(__file__).parent.parent.parent
-    assert read_recipe(root / "experiments" / "garments_supernet.toml").task == "garments"
+    assert read_recipe(root / "experiments" / "garments_supernet.toml").inputs == {"task": "garments"}
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from statistics import mean
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.finding import WARM
 from bnrecal.report.analysis.findings import time_name
-from bnrecal.report.analysis.sections import METRIC_NAMES, Section, rule
+from bnrecal.report.analysis.sections import METRIC_NAMES, Section
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row
+from bnrecal.study.axes import rule
 
 TOLERANCE = 0.003
 MANY = 1000  # architectures a search may calibrate

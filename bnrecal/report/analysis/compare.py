@@ -14,11 +14,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bnrecal.report.analysis.sections import rule
 from bnrecal.report.analysis.uncertainty import Interval, Uncertainty, percentile_interval
 from bnrecal.store.store import Row
+from bnrecal.study.axes import SAME_CELL, rule
 
-MATCHED = ("task", "metric", "arch", "estimator", "momentum", "batch_size", "n_samples", "seed")
 Place = tuple[object, ...]
 
 
@@ -29,7 +28,7 @@ class Pair:
     task: str
     arch: str
     rule: str
-    batch_size: int
+    batch_size: int | None
     n_samples: int
     seed: int | None
     before: float
@@ -81,7 +80,7 @@ def compare(
 
 
 def _place(row: Row) -> Place:
-    return tuple(row[name] for name in MATCHED)
+    return tuple(row[name] for name in SAME_CELL)
 
 
 def _pair(old: Row, new: Row, intervals: tuple[Uncertainty, Uncertainty], tolerance: float) -> Pair:
@@ -186,8 +185,8 @@ def _line(pair: Pair) -> list[str]:
     return [
         pair.arch,
         how,
-        str(pair.batch_size),
-        str(pair.n_samples),
+        "" if pair.batch_size is None else str(pair.batch_size),
+        "" if pair.batch_size is None else str(pair.n_samples),
         f"{pair.before:.4f}",
         after,
         change,

@@ -6,11 +6,13 @@ images; a block is one batch size of it; a column of the block one sample count.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean
 
 from bnrecal.store.store import Row
+from bnrecal.study.axes import EXPERIMENT, RULE, rule
+from bnrecal.study.cells import STORED, n_updates
 
 METRIC_NAMES = {"map50": "mAP@0.5", "top1": "top-1"}
 
@@ -31,7 +33,7 @@ class Block:
         return mean(times) if times else None
 
     def n_updates(self, n_samples: int) -> int:
-        return -(-n_samples // self.batch_size)
+        return n_updates(n_samples, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Section:
     blocks: tuple[Block, ...]
     n_done: int
     n_failed: int
+    stored: dict[str, Row] = field(default_factory=dict)  # the networks as they stand, by architecture
 
     @property
     def title(self) -> str:
@@ -91,10 +94,6 @@ class Section:
         return [(block.batch_size, n) for block in self.blocks for n in block.samples]
 
 
-def rule(estimator: str, momentum: float | None) -> str:
-    return estimator if momentum is None else f"{estimator}, momentum {momentum:g}"
-
-
 def _seeds(seeds: Sequence[int]) -> str:
     if not seeds:
         return ""
@@ -107,17 +106,24 @@ def _ranges(seeds: Sequence[int]) -> str:
 
 
 def sections_of(rows: Iterable[Row]) -> list[Section]:
-    """Sections in the order their first rows were written. Failed cells count and show nowhere else."""
-    apart = ("task", "data_digest", "metric", "estimator", "momentum")
+    """Sections in the order their first rows were written. Failed cells count and show nowhere else.
+
+    The networks as they stand belong to every section on the same task and data.
+    """
+    stored: dict[tuple[object, ...], dict[str, Row]] = defaultdict(dict)
     together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        together[tuple(row[name] for name in apart)].append(row)
-    return [_section(group) for group in together.values()]
+    for row in _told_apart(list(rows)):
+        experiment = tuple(row[name] for name in EXPERIMENT)
+        if row["estimator"] != STORED:
+            together[*experiment, *(row[name] for name in RULE)].append(row)
+        elif row["status"] == "done":
+            stored[experiment][row["arch"]] = row
+    return [_section(group, stored[key[: len(EXPERIMENT)]]) for key, group in together.items()]
 
 
-def _section(rows: Sequence[Row]) -> Section:
+def _section(rows: Sequence[Row], stored: dict[str, Row]) -> Section:
     first = rows[0]
-    done = _told_apart([row for row in rows if row["status"] == "done"])
+    done = [row for row in rows if row["status"] == "done"]
     by_cell: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
     for row in done:
         by_cell[row["batch_size"], row["arch"], row["n_samples"]].append(row)
@@ -137,6 +143,7 @@ def _section(rows: Sequence[Row]) -> Section:
         tuple(blocks),
         len(done),
         len(rows) - len(done),
+        {arch: stored[arch] for arch in archs if arch in stored},
     )
 
 

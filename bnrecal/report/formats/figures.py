@@ -9,9 +9,10 @@ from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.findings import time_model_of, time_name
 from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.ranking import FEWEST_ARCHS
-from bnrecal.report.analysis.sections import Section, rule
+from bnrecal.report.analysis.sections import Section
 from bnrecal.report.analysis.summary import Chapter, Report
 from bnrecal.report.formats import drawing
+from bnrecal.study.axes import rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

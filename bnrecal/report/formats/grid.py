@@ -8,6 +8,7 @@ from rich.table import Table
 
 from bnrecal.report.formats.terminal import figure
 from bnrecal.store.store import Row
+from bnrecal.study.axes import short_rule
 
 WIDTH = 78  # columns of text that fit any terminal
 SETTING_WIDTH = 34  # what rule, batch size, images and seed take of it
@@ -16,9 +17,7 @@ Place = tuple[str, str, int, int, int]  # arch, rule, batch size, samples, seed
 
 def place_of(facts: Mapping[str, Any]) -> Place:
     """Where a row or the fields of a cell belong."""
-    momentum = facts["momentum"]
-    how = facts["estimator"] if momentum is None else f"{facts['estimator']} {momentum:g}"
-    return facts["arch"], how, facts["batch_size"], facts["n_samples"], facts["seed"] or 0
+    return facts["arch"], short_rule(facts), facts["batch_size"] or 0, facts["n_samples"], facts["seed"] or 0
 
 
 def grid_table(
@@ -50,7 +49,8 @@ def grid_table(
     for setting in settings[start : start + most_lines]:
         how, size, n, seed = setting
         cells = [_cell(found.get((arch, *setting)), (arch, *setting) in running) for arch in archs]
-        table.add_row(how, str(size), f"{n:,}", *([str(seed)] if several_orders else []), *cells)
+        facts = (str(size), f"{n:,}", str(seed)) if size else ("", "", "")
+        table.add_row(how, *facts[: 3 if several_orders else 2], *cells)
     return table
 
 

@@ -13,6 +13,7 @@ from bnrecal.report.analysis.sections import Block
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row
+from bnrecal.study.axes import label
 
 MOST_ARCHS = 60  # rows of a table somebody may still read
 COUNTS_ABREAST = 3  # sample counts beside each other that fit 80 columns
@@ -172,8 +173,7 @@ def long_layout(rows: Sequence[Row], uncertainty: Uncertainty) -> RenderableType
         parts.append(table)
         for row in mine:
             if row["status"] == "failed":
-                where = f"{row['arch']} bs {row['batch_size']} samples {row['n_samples']}"
-                parts.append(Text(f"failed: {where}: {row['error']}"))
+                parts.append(Text(f"failed: {label(row)}: {row['error']}"))
     return Group(*parts)
 
 
@@ -186,4 +186,4 @@ def _cell(row: Row, name: str, uncertainty: Uncertainty) -> str:
         return figure(value) if row["status"] == "done" else "failed"
     if name.endswith("_s"):
         return "-" if value is None else f"{value:.2f}"
-    return str(value)
+    return "-" if value is None else str(value)

@@ -11,6 +11,7 @@ from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.formats.grid import grid_table
 from bnrecal.report.formats.terminal import figure
 from bnrecal.store.store import Row, Store
+from bnrecal.study.axes import label
 
 EVERY_S = 1.0
 
@@ -22,7 +23,7 @@ def watch(store: Store, console: Console, rounds: int | None = None, every_s: fl
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         for _ in _rounds(rounds, every_s):
-            live.update(picture(store.latest(), console.height), refresh=True)
+            live.update(picture(store.evaluated(), console.height), refresh=True)
 
 
 def picture(rows: Sequence[Row], height: int) -> RenderableType:
@@ -52,7 +53,7 @@ def _lines(store: Store, console: Console, rounds: int | None, every_s: float) -
 
 def line(row: Row) -> str:
     """One row in one line."""
-    head = f"{row['arch']} {row['estimator']} bs {row['batch_size']} n {row['n_samples']}"
+    head = label(row, ("estimator",))
     if row["status"] == "failed":
         return f"{head}: failed: {row['error']}"
     update = "" if row["update"] is None else f"update {figure(row['update'])} "

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
 from bnrecal.report.formats.grid import grid_table, place_of
 from bnrecal.report.formats.watch import watch
 from bnrecal.store.store import Store
 from bnrecal.study.study import make_study
-from bnrecal.sweep.plan import cells_of
 from bnrecal.sweep.progress import SweepProgress
 from tests.report.test_report import row
 
@@ -95,7 +96,9 @@ def test_watch_ends_with_130_when_interrupted(tmp_path: Path) -> None:
 
 def test_a_sweep_on_a_terminal_shows_its_table() -> None:
     """The planned cells from the start, each figure when it comes, and the whole table at the end."""
-    cells = cells_of(make_study({"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [64, 128]}))
+    cells = cells_of(
+        Opened.of(make_study({"task": "tiny", "arch": ["arch1"], "bs": [8], "samples": [64, 128]}))
+    )
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     with SweepProgress(console, 200, len(cells), cells) as progress:
         progress.cell(row("arch1", 8, 64, 0.25), 64)

@@ -1,0 +1,62 @@
+"""One training, and the source of the network it left, whose files lie in a folder of their own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bnrecal import networks
+from bnrecal.errors import BnrecalError
+from bnrecal.networks.network import NetworkSource
+from bnrecal.study.cells import Training
+from bnrecal.study.inputs import Inputs
+from bnrecal.tasks.task import Task
+from bnrecal.train import folder as folders
+from bnrecal.train.folder import Trained
+from bnrecal.train.loop import OnProgress, identity, train
+from bnrecal.train.norms import evaluation_conversion
+
+
+def train_one(
+    training: Training,
+    task: Task,
+    source: NetworkSource,
+    folder: Path,
+    device: torch.device,
+    on_progress: OnProgress,
+    check: Callable[[], None],
+) -> Trained:
+    """Train in `folder`, from where it was left; raises BnrecalError where images or network are others."""
+    learner = source.learner(training.arch, training.recipe.seed)
+    for what, found, wanted in (
+        ("data", task.data_digest(), training.data_digest),
+        ("network", learner.digest, training.network_digest),
+    ):
+        if found != wanted:
+            raise BnrecalError(
+                f"{what} here have digest {found}, the training was planned for {wanted}: they changed, or "
+                "this machine has others"
+            )
+    return train(training.recipe, task, learner, folder, device, on_progress, check)
+
+
+def identity_of(training: Training) -> str:
+    """What the folder of this training is marked by."""
+    return identity(training.recipe, training.data_digest, training.order_digest, training.network_digest)
+
+
+def is_whole(training: Training, folder: Path) -> bool:
+    """Whether its weights lie there as they were written."""
+    return folders.finished(folder, identity_of(training)) is not None
+
+
+def trained_source(training: Training, inputs: Inputs, task: Task, folder: Path) -> NetworkSource:
+    """Networks with the weights that lie there; raises BnrecalError if they are not there whole."""
+    found = folders.finished(folder, identity_of(training))
+    if found is None:
+        raise BnrecalError(
+            f"{folder}: the weights of training {training.key[:8]} are damaged or not there; the same sweep "
+            "makes them again"
+        )
+    at = inputs.model_copy(update={"weights": str(found.weights)})
+    return networks.of(at, task, evaluation_conversion(training.recipe))

@@ -1,0 +1,95 @@
+"""Ghost BatchNorm: statistics over groups of `norm_batch` consecutive images of a batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnrecal.norms.followed import Followed, check_dimensions, counted
+from bnrecal.norms.grouping import averages, check_norm_batch, n_groups
+from bnrecal.norms.kernels import normalised, unbiased
+
+
+class _GhostBatchNorm(Followed, _BatchNorm):
+    """BatchNorm whose batch is `norm_batch` images, however many a forward holds.
+
+    In train mode, with group j of n images giving M values per channel, mean mu_j and biased variance
+    v_j, an image x of that group becomes
+
+        y = gamma (x - mu_j) / sqrt(v_j + eps) + beta
+
+    and the running statistics are those that the groups leave one after another: g updates with mu_j and
+    the unbiased v_j M / (M - 1), num_batches_tracked + g. Outputs, gradients and statistics are those of
+    g forwards of a plain BatchNorm. In eval mode it is one, and its state dict is one's: weights
+    trained here load into the plain network.
+
+    A forward raises BnrecalError for a number of images that is no whole multiple of `norm_batch`, and
+    for a single value per channel in a group. norm_batch None means the whole batch.
+
+    Source: Hoffer, Hubara & Soudry, "Train longer, generalize better" (2017), section 4, there with
+    weighted running statistics; here PyTorch's.
+    """
+
+    def __init__(self, num_features: int, *args: Any, norm_batch: int | None = None, **settings: Any) -> None:
+        check_norm_batch(norm_batch)
+        super().__init__(num_features, *args, **settings)
+        self.norm_batch = norm_batch
+
+    def forward(self, input: Tensor) -> Tensor:
+        check_dimensions(self, input)
+        if not self.training or not input.numel():
+            mean, var = self.running_mean, self.running_var
+            by_batch = mean is None and input.numel() > 0
+            y = F.batch_norm(input, mean, var, self.weight, self.bias, by_batch, 0.0, self.eps)
+            return self.followed(y)
+        g = n_groups(input, self.norm_batch, self.called)
+        y, mean, inverse = normalised(input, g, self.weight, self.bias, self.eps)
+        if self.running_mean is not None and self.track_running_stats:
+            with torch.no_grad():
+                n_values = input.numel() // (g * self.num_features)
+                self._track(mean, unbiased(inverse.reciprocal(), self.eps, n_values))
+        return self.followed(y)
+
+    def by_batch(self, input: Tensor) -> Tensor:
+        """The whole batch as one group, no buffer read or written: as recalibration runs it."""
+        check_dimensions(self, input)
+        y = F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        return self.followed(y)
+
+    def _track(self, mean: Tensor, var: Tensor) -> None:
+        """Take the groups' means and unbiased variances (groups, C) into the running statistics."""
+        n_before = counted(self, len(mean))
+        if n_before is None:
+            return
+        for buffer, values in ((self.running_mean, mean), (self.running_var, var)):
+            assert buffer is not None
+            buffer.copy_(averages(buffer, values, self.momentum, n_before)[-1])
+
+    def extra_repr(self) -> str:
+        return f"{_BatchNorm.extra_repr(self)}, norm_batch={self.norm_batch}"  # type: ignore[no-untyped-call]
+
+
+class GhostBatchNorm1d(_GhostBatchNorm, nn.BatchNorm1d):
+    """For (images, C) and (images, C, length); see _GhostBatchNorm."""
+
+    __doc__ = _GhostBatchNorm.__doc__
+
+
+class GhostBatchNorm2d(_GhostBatchNorm, nn.BatchNorm2d):
+    __doc__ = _GhostBatchNorm.__doc__
+
+
+class GhostBatchNorm3d(_GhostBatchNorm, nn.BatchNorm3d):
+    __doc__ = _GhostBatchNorm.__doc__
+
+
+class GhostBatchNorm(_GhostBatchNorm):
+    """For any number of dimensions, in the place of a SyncBatchNorm."""
+
+    __doc__ = _GhostBatchNorm.__doc__
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")

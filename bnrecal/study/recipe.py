@@ -1,0 +1,204 @@
+"""A training recipe: everything that decides how weights come about, but for images and network.
+
+Plain data, read and planned with without torch. A field that has no say in a recipe (the momentum of AdamW,
+the norm batch of a GroupNorm) is put back to its default, so that recipes that train alike are one recipe
+with one key.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bnrecal.errors import BnrecalError, unknown_choice
+from bnrecal.study.inputs import Count, valid
+
+# Raise when a change of code changes what a recipe trains: networks of the old version are trained again.
+TRAINING_ALGORITHM = 1
+
+Unit = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+# Normalisations (bnrecal.norms): the fields that each of them heeds.
+_BY_BATCH = ("norm_batch", "bn_momentum")
+NORMS: dict[str, tuple[str, ...]] = {
+    "bn": _BY_BATCH,
+    "gn": ("groups",),
+    "ln": (),
+    "in": (),
+    "brn": (*_BY_BATCH, "rmax", "dmax"),
+    "cbn": (*_BY_BATCH, "window"),
+    "naive-cbn": (*_BY_BATCH, "window"),
+}
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What an optimiser starts from when nothing is said, and the fields that only some heed."""
+
+    lr: float
+    weight_decay: float
+    heeds: tuple[str, ...]
+    trust_coefficient: float | None = None
+
+
+# trust coefficients: You et al. 2017 (LARS); NVIDIA apex (LARC)
+OPTIMIZERS: dict[str, Usual] = {
+    "sgd": Usual(0.05, 5e-4, ("momentum", "nesterov")),
+    "adamw": Usual(0.001, 0.05, ("betas",)),
+    "lars": Usual(2.0, 5e-4, ("momentum", "nesterov", "trust_coefficient"), 0.001),
+    "larc": Usual(0.05, 5e-4, ("momentum", "nesterov", "trust_coefficient"), 0.02),
+}
+# These have no running statistics: there is nothing to re-estimate.
+WITHOUT_STATISTICS = tuple(norm for norm, heeded in NORMS.items() if "bn_momentum" not in heeded)
+_ONLY_SOME_HEED = {
+    "norm": {name for fields in NORMS.values() for name in fields},
+    "optimizer": {name for usual in OPTIMIZERS.values() for name in usual.heeds},
+}
+
+
+class Recipe(BaseModel):
+    """How to train; a default never changes without a new TRAINING_ALGORITHM, since keys leave it out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    norm: str = "bn"
+    groups: Count | None = None  # of gn; None: as bnrecal.norms has it, like the next three
+    window: Count | None = None  # of cbn and naive-cbn: steps that count, the current one included
+    rmax: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None  # of brn
+    dmax: Amount | None = None  # of brn
+    norm_batch: Count | None = None  # images that one normalisation sees; None: all of a forward
+    bn_momentum: Unit | None = None  # None: as the network has it; 0: statistics are never kept
+    batch_size: Count = 64  # images of a step
+    physical_batch: Count | None = None  # images of a forward; gradients are gathered over a step
+    drop_last: bool = True  # images that do not fill the last batch of an epoch are left out of it
+    epochs: Count = 10
+    optimizer: str = "sgd"
+    lr: Positive | None = None  # the highest of the schedule; None: as OPTIMIZERS has it, like two others
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"  # lr times batch_size / lr_batch, or its root
+    lr_batch: Count = 256
+    momentum: Beta = 0.9
+    nesterov: bool = False
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    trust_coefficient: Positive | None = None
+    weight_decay: Amount | None = None  # of parameters with two dimensions or more
+    decay_vectors: bool = False  # also of those with one: biases, and weights of normalisations
+    clip_norm: Positive | None = None  # of the whole gradient
+    schedule: Literal["one-cycle", "cosine", "linear", "constant"] = "cosine"
+    warmup: Amount | None = None  # epochs in which lr rises
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None  # the same, of all steps
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: Literal["none", "flip", "crop-flip"] = "none"
+    trainable: Literal["all", "norm", "last-norm"] = "all"
+    sampling: Literal["none", "uniform", "fair"] = "none"  # paths of a supernet
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _settled(self) -> Self:
+        """Unknown names and numbers that do not fit together are errors; what is open is filled."""
+        for field, known in (("norm", NORMS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, field) not in known:
+                raise unknown_choice(field, getattr(self, field), known, field)
+        usual = OPTIMIZERS[self.optimizer]
+        filled = {
+            name: getattr(usual, name)
+            for name in ("lr", "weight_decay", "trust_coefficient")
+            if getattr(self, name) is None
+        }
+        unheeded = {name: type(self).model_fields[name].default for name in self.unheeded()}
+        self.__dict__.update({**filled, **unheeded})  # frozen for everybody else
+        for check in _CHECKS:
+            check(self)
+        return self
+
+    def unheeded(self) -> set[str]:
+        """The fields that change nothing in this recipe, whatever they say."""
+        found = _ONLY_SOME_HEED["norm"] - set(NORMS[self.norm])
+        found |= _ONLY_SOME_HEED["optimizer"] - set(OPTIMIZERS[self.optimizer].heeds)
+        return found | ({"lr_batch"} if self.lr_scaling == "none" else set())
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate: lr, scaled to the batch size if so asked."""
+        assert self.lr is not None
+        ratio = self.batch_size / self.lr_batch
+        return self.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
+
+    @property
+    def forward_batch(self) -> int:
+        """Images of one forward."""
+        return min(self.physical_batch or self.batch_size, self.batch_size)
+
+    def facts(self) -> dict[str, Any]:
+        """The fields that are not at their defaults, as JSON knows them."""
+        fields = type(self).model_fields
+        given = self.model_dump(mode="json")
+        return {name: given[name] for name in fields if getattr(self, name) != fields[name].default}
+
+    @property
+    def key(self) -> str:
+        """Digest of the facts and the version of training; 20 hex digits."""
+        facts = json.dumps({"training": TRAINING_ALGORITHM, **self.facts()}, sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:20]
+
+
+def make_recipe(settings: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Recipe:
+    """A recipe from the settings somebody gave.
+
+    Raises BnrecalError naming the place of the first that does not fit, and one that changes nothing in
+    this recipe.
+    """
+    places = places or {}
+    recipe = valid(Recipe, settings, places)
+    for name in settings:
+        if name in recipe.unheeded():
+            raise without_effect(name, [recipe], places.get(name, name))
+    return recipe
+
+
+def without_effect(name: str, recipes: list[Recipe], place: str) -> BnrecalError:
+    """The error for a setting that none of these recipes heeds."""
+    for field, table in (("norm", NORMS), ("optimizer", {k: v.heeds for k, v in OPTIMIZERS.items()})):
+        if name in _ONLY_SOME_HEED[field]:
+            heeding = [choice for choice, fields in table.items() if name in fields]
+            here = ", ".join(dict.fromkeys(getattr(recipe, field) for recipe in recipes))
+            return BnrecalError(
+                f"{place}: changes nothing with {field} {here}; {field} is to be one of {', '.join(heeding)}"
+            )
+    return BnrecalError(f"{place}: changes nothing with lr_scaling none; use linear or sqrt")
+
+
+def _check_batches(recipe: Recipe) -> None:
+    if recipe.physical_batch is not None and recipe.physical_batch > recipe.batch_size:
+        raise BnrecalError(
+            f"physical_batch: {recipe.physical_batch} is more than the {recipe.batch_size} images of a step "
+            "(batch_size)"
+        )
+    for name in ("batch_size", "physical_batch"):
+        size = getattr(recipe, name)
+        if recipe.norm_batch is not None and size is not None and size % recipe.norm_batch:
+            raise BnrecalError(
+                f"norm_batch: {recipe.norm_batch} does not divide {name} {size}; a normalisation sees whole "
+                "groups of so many images"
+            )
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    if recipe.warmup is not None and recipe.warmup_fraction is not None:
+        raise BnrecalError("warmup, warmup_fraction: two ways to say one thing; give one of them")
+    if recipe.warmup is not None and recipe.warmup >= recipe.epochs:
+        raise BnrecalError(
+            f"warmup: {recipe.warmup:g} epochs of {recipe.epochs}; use fewer than all (epochs)"
+        )
+    if recipe.nesterov and not recipe.momentum:
+        raise BnrecalError("nesterov: needs a momentum above 0")
+
+
+_CHECKS: tuple[Callable[[Recipe], None], ...] = (_check_batches, _check_schedule)

@@ -1,0 +1,78 @@
+"""Many recipes from one table, and what to call each beside the others."""
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from bnrecal.errors import unknown_choice
+from bnrecal.study.inputs import valid
+from bnrecal.study.recipe import Recipe, without_effect
+
+# Fields whose values speak for themselves.
+_PLAIN = ("norm", "optimizer", "schedule", "augment", "precision")
+_NAMED = {"batch_size": "batch", "bn_momentum": "BN momentum", "weight_decay": "decay"}
+_WITHOUT = {"norm_batch": "whole batch", "physical_batch": "whole step", "clip_norm": "no clipping"}
+
+
+def recipes_of(table: Mapping[str, Any], places: Mapping[str, str] | None = None) -> list[Recipe]:
+    """Every combination of the values in a `[train]` table, the last field fastest, each recipe once.
+
+    A list stands for several values; a pair of numbers is one value of `betas`. Raises BnrecalError naming
+    the place of the first setting that does not fit, and one that no recipe of the grid heeds.
+    """
+    places = places or {}
+    fields = Recipe.model_fields
+    for name in table:
+        if name not in fields:
+            raise unknown_choice("setting", name, fields, places.get(name, name))
+    values = [_values(name, value) for name, value in table.items()]
+    every = [
+        valid(Recipe, dict(zip(table, combination, strict=True)), places)
+        for combination in itertools.product(*values)
+    ]
+    found = list({recipe.key: recipe for recipe in every}.values())
+    for name in table:
+        if all(name in recipe.unheeded() for recipe in found):
+            raise without_effect(name, found, places.get(name, name))
+    return found
+
+
+def _values(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value]
+    if name == "betas" and not any(isinstance(item, list | tuple) for item in value):
+        return [value]
+    return list(value)
+
+
+def varied_fields(recipes: Sequence[Recipe]) -> tuple[str, ...]:
+    """The fields in which these recipes differ, in their order."""
+    return tuple(
+        name for name in Recipe.model_fields if len({repr(getattr(recipe, name)) for recipe in recipes}) > 1
+    )
+
+
+def label(recipe: Recipe, varied: Collection[str]) -> str:
+    """What tells this recipe from others that differ in the fields `varied`: "cbn, norm batch 4".
+
+    What this recipe does not heed is left out of it. "as usual" if nothing is left.
+    """
+    parts = [
+        _phrase(name, getattr(recipe, name))
+        for name in Recipe.model_fields
+        if name in varied and name not in recipe.unheeded()
+    ]
+    return ", ".join(parts) or "as usual"
+
+
+def _phrase(name: str, value: Any) -> str:
+    words = _NAMED.get(name, name.replace("_", " "))
+    if value is None:
+        return _WITHOUT.get(name, f"{words} as usual")
+    if isinstance(value, bool):
+        return words if value else f"no {words}"
+    if isinstance(value, tuple):
+        return f"{words} {'/'.join(f'{item:g}' for item in value)}"
+    if name in _PLAIN and value != "none":
+        return str(value)
+    return f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"

@@ -1,0 +1,84 @@
+"""Which images the steps of an epoch take, in which order, and how they come to the device."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnrecal.data.draws import Int64s, permutation, stream_key
+from bnrecal.errors import BnrecalError
+from bnrecal.study.recipe import Recipe
+from bnrecal.tasks.task import Task
+from bnrecal.train.augment import Views, viewed, views
+
+_READ_AHEAD = 512  # images read at a time, about
+_READ_AHEAD_BYTES = 2**25
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of every epoch: all calibration images of a task, in a new order each time."""
+
+    task: Task
+    recipe: Recipe
+    device: torch.device
+    ids: Int64s  # of all calibration images, sorted
+
+    @classmethod
+    def of(cls, task: Task, recipe: Recipe, device: torch.device) -> "Batches":
+        """Raises BnrecalError if the task has less than a batch."""
+        if task.n_calibration < recipe.batch_size:
+            raise BnrecalError(
+                f"batch_size: {recipe.batch_size} images, task {task.name} has {task.n_calibration}"
+            )
+        return cls(task, recipe, device, np.sort(task.order(0)))
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch.
+
+        Images that do not fill a last batch are left out, others in each epoch; without `drop_last` they are
+        a smaller batch, as far as they are whole norm batches and two images at least.
+        """
+        return len(self._ends()) - 1
+
+    def _ends(self) -> list[int]:
+        """Where batches begin in an epoch's order, and where the last one ends."""
+        n, size = len(self.ids), self.recipe.batch_size
+        ends = list(range(0, n + 1, size))
+        rest = n % size // (self.recipe.norm_batch or 1) * (self.recipe.norm_batch or 1)
+        return ends if self.recipe.drop_last or rest < 2 else [*ends, ends[-1] + rest]
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(network input, places of the images among all) for each step of epoch 0, 1, ..."""
+        order = permutation(stream_key("train-order", self.recipe.seed, epoch), len(self.ids))
+        seen = views(self.recipe.augment, self.recipe.seed, epoch, np.arange(len(self.ids)))
+        ends = self._ends()
+        together = self._read_together()
+        for first in range(0, len(ends) - 1, together):
+            chunk = ends[first : first + together + 1]
+            at = order[chunk[0] : chunk[-1]]
+            images, places = self._read(at), torch.from_numpy(at).to(self.device)
+            for start, stop in itertools.pairwise(chunk):
+                here = slice(start - chunk[0], stop - chunk[0])
+                yield self._input(images[here], None if seen is None else seen[at[here]]), places[here]
+
+    def _read_together(self) -> int:
+        """Batches that are read at once."""
+        image_bytes = math.prod(self.task.input_shape)
+        n_images = min(_READ_AHEAD, _READ_AHEAD_BYTES // image_bytes)
+        return max(1, n_images // self.recipe.batch_size)
+
+    def _read(self, at: Int64s) -> Tensor:
+        """uint8 images on the device."""
+        images = torch.from_numpy(self.task.calibration_images(self.ids[at]))
+        if self.device.type != "cuda":
+            return images
+        return images.pin_memory().to(self.device, non_blocking=True)
+
+    def _input(self, images: Tensor, seen: Views | None) -> Tensor:
+        return self.task.to_input(viewed(images, seen)).to(memory_format=torch.channels_last)

@@ -1,0 +1,101 @@
+"""One step of training: forwards, gradients, the optimiser."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bnrecal.networks.learner import Choices, Learner
+from bnrecal.study.recipe import Recipe
+from bnrecal.train.norms import set_momentum, training_conversion
+from bnrecal.train.numerics import autocast, gradient_scaler
+from bnrecal.train.objective import Objective
+from bnrecal.train.parameters import make_optimiser, set_learning_rate, set_trainable
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A module on its device with what changes it."""
+
+    recipe: Recipe
+    module: nn.Module
+    forward: Callable[[nn.Module, Any], Any]
+    choices: Choices | None  # where paths are sampled
+    parameters: list[nn.Parameter]
+    optimiser: Optimizer
+    scaler: torch.amp.GradScaler
+    objective: Objective
+    device: torch.device
+
+    @classmethod
+    def of(cls, learner: Learner, recipe: Recipe, objective: Objective, device: torch.device) -> "Learning":
+        """Raises BnrecalError for what the network has not: normalisations to train, or to convert."""
+        convert = training_conversion(recipe)
+        module = learner.module if convert is None else convert(learner.module)
+        module = module.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        set_momentum(module, recipe.bn_momentum)
+        choices = None if learner.choices is None else learner.choices(module)
+        parameters = set_trainable(module, recipe.trainable, choices)
+        return cls(
+            recipe,
+            module,
+            learner.forward,
+            choices,
+            parameters,
+            make_optimiser(parameters, recipe),
+            gradient_scaler(recipe.precision, device),
+            objective,
+            device,
+        )
+
+    def step(self, images: Tensor, at: Tensor, paths: Sequence[Sequence[int]], lr: float) -> Tensor:
+        """Change the weights once; the mean loss of the batch over the paths, a scalar without gradient."""
+        set_learning_rate(self.optimiser, lr)
+        self.optimiser.zero_grad(set_to_none=True)
+        modules = [self._path(path) for path in paths] if paths else [self.module]
+        losses = [self._gradients(module, images, at) for module in modules]
+        if self.recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _path(self, path: Sequence[int]) -> nn.Module:
+        assert self.choices is not None
+        return self.choices.path(path).train()
+
+    def _gradients(self, module: nn.Module, images: Tensor, at: Tensor) -> Tensor:
+        """Add the gradients of the batch's mean loss, by parts of so many images as fit a forward."""
+        size = self.recipe.forward_batch
+        if size >= len(at):
+            return self._part(module, images, at, 1.0)
+        whole = self.objective.weight(at)
+        parts = zip(torch.split(images, size), torch.split(at, size), strict=True)
+        losses = [self._part(module, x, a, self.objective.weight(a) / whole) for x, a in parts]
+        return torch.stack(losses).sum()
+
+    def _part(self, module: nn.Module, images: Tensor, at: Tensor, share: float) -> Tensor:
+        with autocast(self.recipe.precision, self.device):
+            output = self.forward(module, images)
+        loss = self.objective.loss(output, at)
+        if share != 1.0:
+            loss = loss * share
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
