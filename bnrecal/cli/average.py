@@ -74,7 +74,7 @@ def average(
         write_average(mean, beside, files, force=False)
         chosen = single.one_setting(context, study, {**options, "weights": str(beside)})
         found = write_recalibrated(
-            chosen, device, output, force, f"mean of {', '.join(path.name for path in files)}"
+            chosen, device, output, force, weights=f"mean of {', '.join(path.name for path in files)}"
         )
     show(found, output, every, as_json)
     return 0

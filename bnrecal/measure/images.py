@@ -114,12 +114,13 @@ def evaluation_parts(
 
         output = size.run(forward)
         if only_numbers:
-            _check_numbers(output)
+            check_numbers(output)
         parts.append((start, network.predict(output)))
     return parts
 
 
-def _check_numbers(output: Any) -> None:
+def check_numbers(output: Any) -> None:
+    """Raises NotANumberError if NaN is among these outputs of evaluation images."""
     leaves = pytree.tree_leaves(output)
     if any(isinstance(part, Tensor) and bool(part.isnan().any()) for part in leaves):
         raise NotANumberError("the network's output for evaluation images is not a number (NaN)")

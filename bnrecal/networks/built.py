@@ -20,6 +20,7 @@ from bnrecal.networks.learner import Learner
 from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.networks.predictions import TRIAL_IMAGES, class_indices, joined_outputs, trial_output
 from bnrecal.networks.weights_file import State, load_weights, read_weights
+from bnrecal.search.space import Space
 
 INITIAL_SEED = 0  # of weights that nobody gives: the same in every process
 
@@ -114,6 +115,16 @@ class BuiltNetworks(ABC):
         self._check_output(network, output, arch)
         self._check_predictions(network, output, arch)
         return network
+
+    @property
+    def space(self) -> Space | None:
+        return None
+
+    def candidate(self, layer: int, choice: int) -> nn.Module | None:
+        raise BnrecalError(f"--model: {self.spec} does not tell which module carries out a choice")
+
+    def chain(self, arch: str) -> tuple[nn.Module, ...] | None:
+        return None
 
     def _converted(self, network: Network) -> Network:
         if self.convert is None:

@@ -7,11 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from bnrecal.data.draws import draws, stream_key
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import Convert, Network, Purpose
+from bnrecal.search.space import Space
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +28,7 @@ NAMED = {
     "arch2": "2-2-2-2-2-2-2-2",
     "arch3": "3-3-3-3-3-3-3-3",
 }
+SPACE = Space((tuple(map(str, range(N_OPERATIONS))),) * N_BLOCKS, named=NAMED)
 # How the scenes were made into input for the shipped weights; sides in pixels, mean and std of pixels/255.
 PREPROCESSING = {
     "image_size": (64, 64),
@@ -74,6 +73,7 @@ class EmbeddedSupernet:
 
     names = tuple(NAMED)
     note = None
+    space: Space | None = SPACE
 
     def __init__(
         self,
@@ -85,17 +85,7 @@ class EmbeddedSupernet:
 
     def random(self, n: int, seed: int) -> tuple[str, ...]:
         """Uniform paths, all different."""
-        if n > N_OPERATIONS**N_BLOCKS:
-            raise BnrecalError(f"--arch: random:{n}: there are {N_OPERATIONS**N_BLOCKS:,} architectures")
-        found: dict[str, None] = {}
-        at = 0
-        while len(found) < n:
-            for path in (
-                draws(stream_key("random-arch", seed), np.arange(at, at + n), N_BLOCKS) % N_OPERATIONS
-            ):
-                found["-".join(map(str, path.tolist()))] = None
-            at += n
-        return tuple(found)[:n]
+        return SPACE.random(n, seed)
 
     def check(self, arch: str) -> None:
         parse_arch(arch)
@@ -124,15 +114,43 @@ class EmbeddedSupernet:
         predict = class_indices if self._is_for[2] == "top1" else detections
         return Network(self._subnet(arch), predict)
 
+    def candidate(self, layer: int, choice: int) -> "nn.Module | None":
+        from torch import nn
+
+        candidates = self._supernet.blocks[layer]
+        assert isinstance(candidates, nn.ModuleList)
+        return candidates[choice]
+
+    def chain(self, arch: str) -> "tuple[nn.Module, ...] | None":
+        from bnrecal.networks.supernet import Block
+
+        if self._is_one_subnet:
+            return None
+        # a path wraps its operations in blocks of its own: those of one operation count as one
+        return tuple(
+            self._blocks.setdefault(id(link.operation), link) if isinstance(link, Block) else link
+            for link in self._supernet.subnet(parse_arch(arch))
+        )
+
+    @functools.cached_property
+    def _blocks(self) -> "dict[int, nn.Module]":
+        return {}
+
+    @property
+    def _is_one_subnet(self) -> bool:
+        """Whether the weights are those of a path by itself, as `bnrecal recalibrate` writes them."""
+        return self.weights is not None and all(name[:1].isdigit() for name in self._state)
+
     def _subnet(self, arch: str) -> "nn.Module":
         """A path through the supernet, or the one that `bnrecal recalibrate` wrote by itself."""
         from bnrecal.networks.supernet import Supernet
         from bnrecal.networks.weights_file import load_weights
 
         path = parse_arch(arch)
-        if self.weights is None or not all(name[:1].isdigit() for name in self._state):
+        if not self._is_one_subnet:
             subnet: nn.Module = self._supernet.subnet(path)
             return copy.deepcopy(subnet)  # two builds share nothing
+        assert self.weights is not None
         subnet = self._converted(Supernet(*self._is_for).subnet(path))
         load_weights(subnet, self._state, self.weights)
         return subnet

@@ -60,13 +60,17 @@ def suppress(boxes: Tensor, labels: Tensor) -> Tensor:
     images x classes calls.
     """
     n = boxes.shape[1]
-    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-    rival = shared > NMS_IOU * (area[:, :, None] + area[:, None, :] - shared)
-    rival &= labels[:, :, None] == labels[:, None, :]
-    keep = torch.ones_like(labels, dtype=torch.bool)
+    corners = boxes.permute(2, 1, 0).contiguous()  # (4, candidates, images): a step reads whole rows
+    low, high = corners[:2], corners[2:]
+    size = high - low
+    area = size[0] * size[1]
+    label = labels.T.contiguous()
+    keep = torch.ones_like(label, dtype=torch.bool)
     for i in range(n - 1):
-        keep[:, i + 1 :] &= ~(rival[:, i, i + 1 :] & keep[:, i, None])
-    return keep
+        later = slice(i + 1, n)
+        side = torch.minimum(high[:, i, None], high[:, later]) - torch.maximum(low[:, i, None], low[:, later])
+        side = side.clamp_(min=0)
+        shared = side[0] * side[1]
+        rival = shared > NMS_IOU * (area[i] + area[later] - shared)
+        keep[later] &= ~(rival & (label[later] == label[i]) & keep[i])
+    return keep.T.contiguous()

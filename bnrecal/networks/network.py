@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bnrecal.search.space import Space
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -78,6 +80,27 @@ class NetworkSource(Protocol):
         ...
 
     def build(self, arch: str) -> Network: ...
+
+    @property
+    def space(self) -> Space | None:
+        """The choices its architectures are made of; None if it names none."""
+        ...
+
+    def candidate(self, layer: int, choice: int) -> "nn.Module | None":
+        """The module that carries out this choice of the space; None for one that does nothing.
+
+        With the weights that every architecture taking the choice shares. Raises BnrecalError where the
+        source does not tell.
+        """
+        ...
+
+    def chain(self, arch: str) -> "tuple[nn.Module, ...] | None":
+        """The modules that `build(arch)` runs one after another, each on what the one before gave.
+
+        The same object in the chains of two architectures means the same weights and the same computation:
+        architectures whose chains begin alike share what they compute there. None if it is no such chain.
+        """
+        ...
 
     def learner(self, arch: str | None, seed: int) -> "Learner":
         """The architecture to be trained, or the whole supernet for None; initial weights drawn by `seed`.

@@ -8,8 +8,20 @@ width) that it names. It returns either
   module for one of them: a supernet. If it has `sample(n, seed)`, `--arch random:K` asks it for names,
   and `build` takes any name it gives. If it is a module itself, --weights are loaded into it; otherwise
   into what it builds. It can be trained by sampled paths if it is a module with `subnet(choices)`, the
-  single-path model that shares its weights, and either `blocks` (a ModuleList of candidates per layer) or
-  `choices` (how many there are per layer).
+  single-path model that takes these (numbers from 0) and shares its weights, and `blocks` (a ModuleList of
+  candidates per layer), `choices` or both.
+
+A supernet may also tell what it is made of:
+
+- `choices`: for each layer the choices it has, as they are written, such as `(("2", "4"), ("2", "4", "8"))`,
+  or how many, then written "0", "1", ... if `archs` are written so. An architecture is a choice of each
+  layer joined by `separator`, by default "-"; `build` then takes every such name, and `--arch random:K` draws
+  among them if there is no `sample`;
+- `candidate(layer, choice)`, by their numbers: the module that carries out that choice, or None for one
+  that does nothing. The `bn` judge reads its last BatchNorm;
+- `chain(arch)`: the modules that `build(arch)` runs one after another, nothing between them, each given
+  what the one before returned. The same object in two chains means the same weights: subnets that begin
+  alike are then calibrated and evaluated together up to where they part.
 
 Either may have `predict(output)`: what the module gave for some images, to class indices (images,) for
 top-1 or to `bnrecal.metrics.boxes.Detections` for mAP; and `forward(module, images)`. Without them a
@@ -19,6 +31,7 @@ options image_size, resize, fit, channels, mean, std, for `--preprocess model`.
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
@@ -33,6 +46,7 @@ from bnrecal.networks.built import INITIAL_SEED, BuiltNetworks, initial_seed
 from bnrecal.networks.learner import Choices, Learner
 from bnrecal.networks.network import Convert, Network, Purpose, plain_forward
 from bnrecal.networks.predictions import class_indices
+from bnrecal.search.space import Space
 
 PREPROCESSING = ("image_size", "resize", "fit", "interpolation", "channels", "mean", "std", "transforms")
 
@@ -78,7 +92,7 @@ class OwnNetworks(BuiltNetworks):
     def random(self, n: int, seed: int) -> tuple[str, ...]:
         sample = getattr(self.made, "sample", None)
         if not callable(sample):
-            return super().random(n, seed)
+            return self.space.random(n, seed) if self.space else super().random(n, seed)
         found = _run(
             lambda: tuple(str(arch) for arch in sample(n, seed)), f"{self.spec}: sample({n}, {seed})"
         )
@@ -89,7 +103,9 @@ class OwnNetworks(BuiltNetworks):
         return tuple(found[:n])
 
     def check(self, arch: str) -> None:
-        if not callable(getattr(self.made, "sample", None)):
+        if self.space is not None and arch not in self.names:
+            self.space.decode(arch)
+        elif not callable(getattr(self.made, "sample", None)):
             super().check(arch)
 
     def digest(self, arch: str) -> str:
@@ -112,6 +128,47 @@ class OwnNetworks(BuiltNetworks):
         forward = on_stderr(forward)
         own = _run(lambda: copy.deepcopy(module), f"{self.spec}: copying {type(module).__name__}")
         return Network(own, predict, forward)  # builds may share, networks do not
+
+    @functools.cached_property
+    def space(self) -> Space | None:
+        given = _run(lambda: getattr(self.made, "choices", None), f"{self.spec}: choices")
+        if given is None or not self._builds:
+            return None
+        layers = [_texts(choices) for choices in given] if _is_listing(given) else []
+        if not layers or not all(layers):
+            raise BnrecalError(
+                f"--model: {self.spec}: choices {given!r}; needs the choices of each layer, as texts, or how "
+                "many there are"
+            )
+        space = Space(tuple(layers), str(getattr(self.made, "separator", "-")))
+        try:
+            for arch in self.names:
+                space.decode(arch, f"--model: {self.spec}: archs and choices do not agree")
+        except BnrecalError:
+            if all(isinstance(choices, int) for choices in given):
+                return None  # choices that are counted, for training, need not be what names are made of
+            raise
+        return space
+
+    def candidate(self, layer: int, choice: int) -> nn.Module | None:
+        if not callable(getattr(self.made, "candidate", None)):
+            raise BnrecalError(
+                f"--model: {self.spec} has no candidate(layer, choice), so its BatchNorms cannot be judged"
+            )
+        what = f"candidate({layer}, {choice})"
+        found = _run(lambda: self.made.candidate(layer, choice), f"{self.spec}: {what}")
+        if found is not None and not isinstance(found, nn.Module):
+            raise BnrecalError(f"--model: {self.spec}: {what} returned a {type(found).__name__}")
+        return found
+
+    def chain(self, arch: str) -> tuple[nn.Module, ...] | None:
+        if not callable(getattr(self.made, "chain", None)):
+            return None
+        found: tuple[Any, ...] = _run(lambda: tuple(self.made.chain(arch)), f"{self.spec}: chain({arch!r})")
+        for link in found:
+            if not isinstance(link, nn.Module):
+                raise BnrecalError(f"--model: {self.spec}: chain({arch!r}) holds a {type(link).__name__}")
+        return found
 
     def fill(self, module: nn.Module) -> None:
         """Weights go into the supernet, if it is a module, before it builds."""
@@ -144,10 +201,21 @@ def _has_choices(made: Any) -> bool:
 
 
 def _choices(module: Any) -> Choices:
+    blocks = getattr(module, "blocks", None)
+    operations: tuple[tuple[nn.Module, ...], ...] | None = None
+    if isinstance(blocks, nn.ModuleList):
+        operations = tuple(tuple(candidates) for candidates in blocks)  # type: ignore[arg-type]
     if hasattr(module, "choices"):
-        return Choices(tuple(int(n) for n in module.choices), module.subnet)
-    operations = tuple(tuple(candidates) for candidates in module.blocks)
+        return Choices(tuple(len(_texts(layer)) for layer in module.choices), module.subnet, operations)
+    assert operations is not None
     return Choices(tuple(map(len, operations)), module.subnet, operations)
+
+
+def _texts(choices: Any) -> tuple[str, ...]:
+    """How the choices of a layer are written, which may be given or counted; empty if neither."""
+    if isinstance(choices, int):
+        return tuple(map(str, range(choices)))
+    return tuple(map(str, choices)) if _is_listing(choices) else ()
 
 
 _ALLOWED = "a torch.nn.Module, or an object with archs and build(arch)"
@@ -200,9 +268,13 @@ def _run(call: Callable[[], Any], what: str) -> Any:
         raise BnrecalError(f"--model: {what} raised {type(error).__name__}: {error}") from error
 
 
+def _is_listing(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
 def _names(made: Any, spec: str) -> tuple[str, ...]:
     given = _run(lambda: getattr(made, "archs", None), f"{spec}: archs")
-    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else ()
+    names = tuple(given) if _is_listing(given) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise BnrecalError(f"--model: {spec} returned an object whose archs are no names: {given!r}")
     return tuple(str(name) for name in names)

@@ -8,6 +8,7 @@ An architecture is the width of its three layers in eighths, such as "8-4-2".
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,9 +21,12 @@ WIDTHS = (2, 4, 6, 8)
 
 
 class Slimmable(nn.Module):
-    """The shared weights. `archs` and `build` are all that bnrecal asks for; `sample` serves random:K."""
+    """The shared weights. `archs` and `build` are all that bnrecal asks for; `choices` makes it a search
+    space (then random:K needs no `sample` either), `candidate` lets its BatchNorms be judged.
+    """
 
     archs = ("8-8-8", "4-4-4", "2-2-2")
+    choices = (tuple(map(str, WIDTHS)),) * len(FULL)
 
     def __init__(self, n_classes: int = 10) -> None:
         super().__init__()
@@ -34,13 +38,20 @@ class Slimmable(nn.Module):
     def build(self, arch: str) -> nn.Module:
         """The subnet as a module of its own: plain layers with the first channels of each weight."""
         with torch.no_grad():
-            return self.subnet([int(eighths) for eighths in arch.split("-")])
+            return self.subnet([WIDTHS.index(int(eighths)) for eighths in arch.split("-")])
 
     def sample(self, n: int, seed: int) -> list[str]:
         every = [f"{a}-{b}-{c}" for a in WIDTHS for b in WIDTHS for c in WIDTHS]
         return random.Random(seed).sample(every, min(n, len(every)))
 
-    def subnet(self, eighths: list[int]) -> nn.Module:
+    def candidate(self, layer: int, choice: int) -> nn.Module:
+        """The BatchNorm that a layer of this width ends in."""
+        with torch.no_grad():
+            return sliced_norm(self.norms[layer], FULL[layer] * WIDTHS[choice] // 8)
+
+    def subnet(self, choices: Sequence[int]) -> nn.Module:
+        """The path that takes width `choices[i]` of WIDTHS in layer i."""
+        eighths = [WIDTHS[choice] for choice in choices]
         layers: list[nn.Module] = []
         n_in = 1
         for full, width, conv, norm in zip(FULL, eighths, self.convolutions, self.norms, strict=True):
@@ -97,8 +108,8 @@ def main() -> None:
     for epoch in range(given.epochs):
         for x, labels in shuffled(data):
             optimiser.zero_grad()
-            for eighths in ([8] * 3, [2] * 3, random.choices(WIDTHS, k=3)):  # the sandwich rule
-                loss = nn.functional.cross_entropy(model.subnet(eighths).train()(x), labels)
+            for choices in ([3] * 3, [0] * 3, random.choices(range(len(WIDTHS)), k=3)):  # the sandwich rule
+                loss = nn.functional.cross_entropy(model.subnet(choices).train()(x), labels)
                 loss.backward()
             optimiser.step()
         print(f"epoch {epoch + 1}/{given.epochs}: loss {loss.item():.3f}")

@@ -49,11 +49,10 @@ def rank(section: Section, uncertainty: Uncertainty) -> Ranking | None:
 
 def _tau(cells: dict[str, Row], name: str, best: dict[str, Row]) -> float:
     """Kendall's tau-b; 0 where all are equal."""
-    from scipy.stats import kendalltau
+    from bnrecal.metrics.rank_correlation import kendall
 
     archs = sorted(best)
-    tau = float(kendalltau([cells[a][name] for a in archs], [best[a]["eval"] for a in archs]).statistic)
-    return tau if tau == tau else 0.0
+    return kendall([cells[a][name] for a in archs], [best[a]["eval"] for a in archs])
 
 
 def _untold(

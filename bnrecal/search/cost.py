@@ -1,0 +1,102 @@
+"""What an architecture costs: operations of one forward and parameters, added up over layers where they add.
+
+FLOPs are multiply-accumulates, as SPOS, BN-NAS and NAS-Bench-Macro count them: half of what
+torch.utils.flop_counter gives, which counts a multiplication and an addition. Convolutions and matrix
+products count; normalisation, activations and pooling do not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bnrecal.search.space import Choices, Space
+
+# how an image goes through an architecture: (a fresh module, forward(module, images))
+Built = tuple[nn.Module, Callable[[nn.Module, Tensor], object]]
+Build = Callable[[str], Built]
+
+_CHECKED = 8  # random architectures on which sums over layers must be exact
+_SEED = 14
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one architecture and one image."""
+
+    flops: int  # multiply-accumulates
+    params: int  # numbers the module learns, shared ones once
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.flops + other.flops, self.params + other.params)
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.flops - other.flops, self.params - other.params)
+
+
+def count(built: Built, input_shape: Sequence[int]) -> Cost:
+    """Counted on a run of one image of zeros, `input_shape` (channels, height, width), in eval mode.
+
+    The module is left in eval mode.
+    """
+    module, forward = built
+    parameters = {id(p): p for p in module.parameters()}.values()
+    device = next((p.device for p in parameters), torch.device("cpu"))
+    module.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        forward(module, torch.zeros(1, *input_shape, device=device))
+    return Cost(counter.get_total_flops() // 2, sum(p.numel() for p in parameters))
+
+
+@dataclass(frozen=True)
+class Additive:
+    """cost(a) = base + sum over layers l of parts[l][a_l]: `base` is that of every layer's first choice."""
+
+    base: Cost
+    parts: tuple[dict[int, Cost], ...]  # (layers){allowed choice: what it costs beyond the first}
+
+    def of(self, choices: Choices) -> Cost:
+        return sum((part[c] for part, c in zip(self.parts, choices, strict=True)), self.base)
+
+
+class Costs:
+    """Costs of a space's architectures; each is counted once.
+
+    Built for every layer's first choice and every single change of it; if the sums are exact for random
+    architectures as well, no other is ever built. Otherwise (`additive` is None: widths that depend on each
+    other) each is counted by itself when it is asked for.
+    """
+
+    def __init__(self, space: Space, build: Build, input_shape: Sequence[int]) -> None:
+        self.space, self.build, self.input_shape = space, build, tuple(input_shape)
+        self._known: dict[Choices, Cost] = {}
+        self.additive = self._added_up()
+
+    def of(self, arch: str) -> Cost:
+        return self.of_choices(self.space.decode(arch))
+
+    def of_choices(self, choices: Choices) -> Cost:
+        if self.additive is not None and self.space.allows(choices):
+            return self.additive.of(choices)
+        return self._counted(choices)
+
+    def _counted(self, choices: Choices) -> Cost:
+        if choices not in self._known:
+            self._known[choices] = count(self.build(self.space.encode(choices)), self.input_shape)
+        return self._known[choices]
+
+    def _added_up(self) -> Additive | None:
+        first = tuple(options[0] for options in self.space.allowed)
+        base = self._counted(first)
+        found = Additive(
+            base,
+            tuple(
+                {c: self._counted((*first[:at], c, *first[at + 1 :])) - base for c in options}
+                for at, options in enumerate(self.space.allowed)
+            ),
+        )
+        tried = self.space.random(min(_CHECKED, self.space.size), _SEED)
+        exact = all(found.of(c) == self._counted(c) for c in map(self.space.decode, tried))
+        return found if exact else None

@@ -1,0 +1,120 @@
+"""What an architecture is worth without training it: pure functions of weights, costs or nothing at all.
+
+    bn       mean |gamma| of the last BatchNorm of each chosen operation, summed over layers (BN-NAS,
+             Chen et al., ICCV 2021, eq. 3)
+    flops    multiply-accumulates: the larger network is taken for the better
+    params   parameters, the same
+    random   a number that belongs to the architecture's name: what knowing nothing gives
+    eval     the recalibrated metric, stored the metric with the statistics the network has: these two are
+             cells of a sweep
+    module:function   the user's own
+
+All are read as "more is better".
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnrecal.data.draws import draws, stream_key
+from bnrecal.data.user_code import imported
+from bnrecal.errors import BnrecalError, unknown_choice
+from bnrecal.search.cost import Additive
+from bnrecal.search.space import Choices, Space, unit
+
+JUDGES = ("bn", "eval", "stored", "flops", "params", "random")
+MEASURED = ("eval", "stored")  # need images
+ADDITIVE = ("bn", "flops", "params")  # a sum over layers: the exact optimum is within reach
+
+Scores = Sequence[Mapping[int, float]]  # (layers){choice: its share of the sum}
+OWN_ARGUMENTS = ("module", "arch", "images")
+
+
+def check_judge(name: str, place: str = "--judge") -> None:
+    """Refuse a name that is neither in JUDGES nor of the form module:function."""
+    if name not in JUDGES and ":" not in name:
+        raise unknown_choice("judge", name, [*JUDGES, "module:function"], place)
+
+
+def operation_score(operation: nn.Module | None, place: str) -> float:
+    """Mean |gamma| over the channels of the operation's last BatchNorm; 0 for one that does nothing.
+
+    The last in the order of registration, which in an operation written down in the order it runs is the
+    one that scales what it gives. Raises BnrecalError for an operation that computes something and has no
+    BatchNorm, or one without a learnt scale (affine=False): there is no gamma to read.
+    """
+    if operation is None or isinstance(operation, nn.Identity):
+        return 0.0
+    norms = [m for m in operation.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        raise BnrecalError(f"--judge bn: {place} has no BatchNorm, so the indicator is undefined")
+    if norms[-1].weight is None:
+        raise BnrecalError(
+            f"--judge bn: the last BatchNorm of {place} has no learnt scale (affine=False), so the indicator "
+            "is undefined"
+        )
+    return float(norms[-1].weight.detach().double().abs().mean())
+
+
+def bn_scores(space: Space, candidate: Callable[[int, int], nn.Module | None]) -> Scores:
+    """The indicator's share of every allowed choice; `candidate(layer, choice)` is a source's.
+
+    Scores every architecture by looking at each operation once. Raises BnrecalError as `operation_score`.
+    """
+    return [
+        {c: operation_score(candidate(at, c), f"choice {space.layers[at][c]} of layer {at}") for c in options}
+        for at, options in enumerate(space.allowed)
+    ]
+
+
+def cost_scores(additive: Additive, what: str) -> Scores:
+    """The share of every choice in "flops" or "params", beyond those of the first choices."""
+    return [{c: float(getattr(cost, what)) for c, cost in part.items()} for part in additive.parts]
+
+
+def total(scores: Scores, choices: Choices) -> float:
+    """The sum over layers, correctly rounded, so that it does not depend on the order of layers."""
+    return math.fsum(share[c] for share, c in zip(scores, choices, strict=True))
+
+
+def random_score(arch: str, seed: int) -> float:
+    """Uniform in [0, 1); the same for this name and seed everywhere."""
+    return unit(draws(stream_key("random-judge", seed, arch), np.zeros(1, np.int64), 1)[0, 0])
+
+
+def own_judge(spec: str, place: str = "--judge") -> Callable[[Mapping[str, Any]], float]:
+    """The user's "module:function" as judge({"module": ..., "arch": ..., "images": ...}).
+
+    The function gets those of these arguments that it names: the network with its weights in eval mode, the
+    architecture's name, and a batch of calibration images as the network gets them. Raises BnrecalError for
+    a function that asks for anything else, raises, or gives no finite number.
+    """
+    function = imported(spec, place)
+    if not callable(function):
+        raise BnrecalError(f"{place}: {spec} is a {type(function).__name__}, not a function")
+    parameters = inspect.signature(function).parameters.values()
+    wanted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    foreign = [p.name for p in parameters if p.default is p.empty and p.name not in OWN_ARGUMENTS]
+    if foreign:
+        raise BnrecalError(
+            f"{place}: {spec} needs {', '.join(foreign)}; allowed arguments: {', '.join(OWN_ARGUMENTS)}"
+        )
+
+    def judge(given: Mapping[str, Any]) -> float:
+        try:
+            found = float(function(**{name: given[name] for name in wanted if name in OWN_ARGUMENTS}))
+        except BnrecalError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise BnrecalError(f"{place}: {spec} ({given['arch']}) raised {what}") from error
+        if not math.isfinite(found):
+            raise BnrecalError(f"{place}: {spec} ({given['arch']}) gives {found}; needs a finite number")
+        return found
+
+    return judge

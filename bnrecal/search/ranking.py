@@ -1,0 +1,162 @@
+"""How well judges rank architectures: against each other and against true values, and what is noise.
+
+Intervals are percentile bootstraps over architectures, 95 %: they say how a figure would vary with other
+architectures of the same space, not with another training of the supernet. All judges see the same
+resamples, so differences between them are paired.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnrecal.errors import BnrecalError
+from bnrecal.metrics.boxes import Float64s
+from bnrecal.metrics.rank_correlation import kendall, kendall_resampled, spearman, spearman_resampled
+from bnrecal.metrics.resampling import N_RESAMPLES, draw
+from bnrecal.search.truth import Truth
+
+FEWEST = 3  # architectures: an order of two says too little
+TOP_K = (1, 10)
+INTERVAL_PCT = (2.5, 97.5)
+Values = Mapping[str, float]  # by architecture, more is better
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether 0 lies in the interval."""
+        return self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Between a judge and another, or the truth."""
+
+    kendall: Figure  # tau-b
+    spearman: Figure
+
+
+@dataclass(frozen=True)
+class AgainstTruth(Agreement):
+    """Of one judge, also among the architectures that are truly the best tenth (None: too few).
+
+    `regret[k]` is how far the truly best of the judge's k highest falls short of the best there is, in the
+    truth's unit; ties of the judge are taken at their worst.
+    """
+
+    best_tenth: Figure | None
+    regret: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """One training of an architecture as judge of another: mean tau-b over pairs of runs."""
+
+    kendall: Figure
+    best_tenth: Figure | None
+    n_runs: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Of the architectures that every judge and the truth know."""
+
+    archs: tuple[str, ...]
+    between: dict[tuple[str, str], Agreement]  # two judges
+    against: dict[str, AgainstTruth]  # empty without truth
+    differences: dict[tuple[str, str], Figure]  # tau of the first against the truth minus that of the second
+    ceiling: Ceiling | None  # None without runs
+
+
+def rank(judged: Mapping[str, Values], truth: Truth | None = None, n_resamples: int = N_RESAMPLES) -> Ranking:
+    """Compare these judges, by name. Raises BnrecalError for fewer than three common architectures."""
+    known = [set(values) for values in judged.values()] + ([set(truth.values)] if truth else [])
+    archs = tuple(sorted(set.intersection(*known))) if known else ()
+    if len(archs) < FEWEST:
+        whom = "every judge and the truth" if truth else "every judge"
+        raise BnrecalError(f"{len(archs)} architectures are known to {whom}; a ranking needs {FEWEST}")
+    weights = draw(len(archs), n_resamples)
+    columns = {name: _column(values, archs) for name, values in judged.items()}
+    between = {
+        (a, b): _agreement(columns[a], columns[b], weights) for a, b in itertools.combinations(columns, 2)
+    }
+    if truth is None:
+        return Ranking(archs, between, {}, {}, None)
+    true = _column(truth.values, archs)
+    against = {name: _against(column, true, weights) for name, column in columns.items()}
+    return Ranking(
+        archs, between, against, _differences(columns, true, weights), _ceiling(truth, archs, weights)
+    )
+
+
+def best_tenth(true: Float64s) -> np.ndarray:
+    """Positions of the highest tenth, rounded up; of equal ones the first."""
+    return np.argsort(-true, kind="stable")[: -(-len(true) // 10)]
+
+
+def regret(judge: Float64s, true: Float64s, k: int) -> float:
+    """The best true value minus the best among the judge's k highest, ties of the judge at their worst."""
+    chosen = np.lexsort((true, -judge))[:k]  # of equal judgements the truly worst first
+    return float(true.max() - true[chosen].max())
+
+
+def _column(values: Values, archs: Sequence[str]) -> Float64s:
+    return np.array([values[arch] for arch in archs], dtype=np.float64)
+
+
+def _figure(value: float, samples: Float64s) -> Figure:
+    low, high = np.percentile(samples, INTERVAL_PCT)
+    return Figure(value, float(low), float(high))
+
+
+def _agreement(a: Float64s, b: Float64s, weights: np.ndarray) -> Agreement:
+    return Agreement(
+        _figure(kendall(a, b), kendall_resampled(a, b, weights)),
+        _figure(spearman(a, b), spearman_resampled(a, b, weights)),
+    )
+
+
+def _against(judge: Float64s, true: Float64s, weights: np.ndarray) -> AgainstTruth:
+    whole = _agreement(judge, true, weights)
+    top = best_tenth(true)
+    within = None
+    if len(top) >= FEWEST:
+        a, b = judge[top], true[top]
+        within = _figure(kendall(a, b), kendall_resampled(a, b, draw(len(top), weights.shape[1])))
+    return AgainstTruth(whole.kendall, whole.spearman, within, {k: regret(judge, true, k) for k in TOP_K})
+
+
+def _differences(
+    columns: Mapping[str, Float64s], true: Float64s, weights: np.ndarray
+) -> dict[tuple[str, str], Figure]:
+    samples = {name: kendall_resampled(column, true, weights) for name, column in columns.items()}
+    values = {name: kendall(column, true) for name, column in columns.items()}
+    return {
+        (a, b): _figure(values[a] - values[b], samples[a] - samples[b])
+        for a, b in itertools.combinations(columns, 2)
+    }
+
+
+def _ceiling(truth: Truth, archs: Sequence[str], weights: np.ndarray) -> Ceiling | None:
+    runs = np.array([truth.runs.get(arch, ()) for arch in archs], dtype=np.float64)  # (archs, runs)
+    n_runs = runs.shape[1]
+    if n_runs < 2:
+        return None
+    top = best_tenth(_column(truth.values, archs))
+    within = _mean_tau(runs[top], draw(len(top), weights.shape[1])) if len(top) >= FEWEST else None
+    return Ceiling(_mean_tau(runs, weights), within, n_runs)
+
+
+def _mean_tau(runs: Float64s, weights: np.ndarray) -> Figure:
+    pairs = list(itertools.combinations(runs.T, 2))
+    samples = np.mean([kendall_resampled(a, b, weights) for a, b in pairs], axis=0)
+    return _figure(float(np.mean([kendall(a, b) for a, b in pairs])), samples)

@@ -1,0 +1,144 @@
+"""Many subnets judged: one by one, along shared beginnings, in a race; and what judges without images cost.
+
+    python experiments/bench/search.py [subnets] [of them one by one] [groups measured, by default all]
+
+Random subnets of the embedded supernet, pooled statistics of 128 images in batches of 32, 2,048 images
+evaluated. One by one is what a sweep does with a pass (Workplace.run, the update metric included) without
+writing its rows; every k-th subnet of the sorted list is measured that way, and compared figure by figure.
+Portions of both are taken in turn, so that a drifting machine treats both alike. Then the best 10 are raced.
+One thread throughout; prints seconds a subnet, ratios and where the time goes.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+from bnrecal import networks, tasks
+from bnrecal.executors.executor import Job
+from bnrecal.executors.workplace import Workplace
+from bnrecal.measure.prefixes import chain_of, grouped, n_nodes, tree_of
+from bnrecal.measure.recalibrated import Measured
+from bnrecal.measure.together import growing_evidence, measure_group
+from bnrecal.networks.embedded import SPACE
+from bnrecal.networks.network import plain_forward
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.search import judges, knapsack
+from bnrecal.search.cost import Costs
+from bnrecal.search.racing import race
+from bnrecal.study.cells import Cell, Pass
+from bnrecal.study.study import Study, make_study
+
+K, SIZES = 10, (128, 256, 512, 1024, 2048)
+CPU = torch.device("cpu")
+
+
+def study_of(n: int) -> Study:
+    archs = networks.get().random(n, 0)
+    return make_study(
+        {"arch": archs, "bs": [32], "samples": [128], "estimator": ["pooled"], "baseline": False}
+    )
+
+
+def sharing(
+    cells: Sequence[Cell], study: Study, n_plain: int, n_groups: int | None
+) -> tuple[dict[str, Measured], float]:
+    """(figures of all by shared beginnings, seconds of one subnet by itself)."""
+    task = tasks.of(study)
+    source = networks.of(study, task)
+    place = Workplace(Job(study, "cpu"))
+    groups, _ = grouped(cells, source)
+    n_all = len(groups)
+    groups = groups[:: max(1, n_all // n_groups)][:n_groups] if n_groups else groups
+    every = max(1, len(cells) // n_plain)
+    shared: dict[str, Measured] = {}
+    shared_s = plain_s = 0.0
+    largest, n_done = 0.0, 0
+    parts: dict[str, list[float]] = {"calibrating": [], "predicting and scoring": []}
+    for group in groups:
+        started = time.perf_counter()
+        for cell, outcome in measure_group(group, task, source, CPU, lambda _: None):
+            assert isinstance(outcome, Measured), outcome
+            shared[cell.arch] = outcome
+            parts["calibrating"].append(outcome.recal_s)
+            parts["predicting and scoring"].append(outcome.eval_s)
+        shared_s += time.perf_counter() - started
+        started = time.perf_counter()
+        for cell in group[::every]:
+            (alone,) = place.run(Pass((cell,)), lambda *_: None)
+            found = alone.figures["eval"]
+            assert found is not None
+            largest = max(largest, abs(found - shared[cell.arch].eval))
+            n_done += 1
+        plain_s += time.perf_counter() - started
+    one, together = plain_s / n_done, shared_s / len(shared)
+    chains = [[chain_of(source, c.arch) or () for c in group] for group in groups]
+    nodes = sum(n_nodes(tree_of(of)) for of in chains)
+    print(f"{len(cells):,} subnets; {len(groups)} of {n_all} groups measured, {n_done} subnets one by one")
+    print(f"  one by one            {one:.4f} s a subnet")
+    print(f"  shared beginnings     {together:.4f} s a subnet, {one / together:.2f} times faster")
+    print(f"  largest difference    {largest:g} mAP@0.5")
+    print(f"  links computed        {nodes:,} of {sum(map(len, (c for of in chains for c in of))):,}")
+    for name, seconds in parts.items():
+        print(f"  of it {name:23}{statistics.mean(seconds):.4f} s")
+    return shared, one
+
+
+def racing(cells: Sequence[Cell], study: Study, figures: dict[str, Measured], one: float) -> None:
+    """The best 10 by racing, beside the best 10 of all figures."""
+    task = tasks.of(study)
+    source = networks.of(study, task)
+    started = time.perf_counter()
+    evaluate = growing_evidence(cells, task, source, CPU)
+    found = race([cell.arch for cell in cells], K, SIZES, evaluate)
+    taken = (time.perf_counter() - started) / len(cells)
+    print(f"race for the best {K}: {taken:.4f} s a subnet, {one / taken:.2f} times faster than one by one")
+    for look in found.looks:
+        kept_n, gone = len(look.kept), len(look.dropped)
+        print(
+            f"  {look.n_images:>5} images: {gone} dropped, {kept_n} kept, beyond {look.critical:.2f} errors"
+        )
+    if len(figures) == len(cells):
+        least = sorted((r.eval for r in figures.values()), reverse=True)[K - 1]
+        kept = sum(figures[arch].eval >= least for arch, _ in found.best)
+        print(f"  {kept} of the best {K} by all images are among them")
+    print(f"  {found.says(task.n_evaluation)}")
+
+
+def without_images() -> None:
+    """The BN indicator of 1,000 subnets, costs, and the exact optimum of the embedded space."""
+    source = networks.get()
+    started = time.perf_counter()
+    scores = judges.bn_scores(SPACE, source.candidate)
+    found = [judges.total(scores, SPACE.decode(arch)) for arch in SPACE.random(1000, 0)]
+    print(f"BN indicator of {len(found):,} subnets: {time.perf_counter() - started:.3f} s, weights read")
+    started = time.perf_counter()
+    costs = Costs(SPACE, lambda arch: (source.build(arch).module, plain_forward), (1, 64, 64))
+    assert costs.additive is not None
+    print(f"costs of {SPACE.size:,} architectures, added up: {time.perf_counter() - started:.3f} s")
+    flops = [{c: (cost.flops,) for c, cost in part.items()} for part in costs.additive.parts]
+    bound = sorted(sum(part[c][0] for part, c in zip(flops, path, strict=True)) for path in SPACE.every())
+    started = time.perf_counter()
+    best = knapsack.best(scores, flops, [bound[len(bound) // 2]])
+    print(f"exact optimum below the median FLOPs: {time.perf_counter() - started:.3f} s")
+    started = time.perf_counter()
+    same = knapsack.by_trying_all(scores, flops, [bound[len(bound) // 2]])
+    print(f"the same by trying all: {time.perf_counter() - started:.3f} s, equal: {same == best}")
+
+
+def main(n: int = 1000, n_plain: int = 50, n_groups: int | None = None) -> None:
+    torch.set_num_threads(1)
+    without_images()
+    study = study_of(n)
+    cells = cells_of(Opened.of(study))
+    figures, one = sharing(cells, study, n_plain, n_groups)
+    racing(cells, study, figures, one)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""Chains of modules and the tree of their beginnings."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from bnrecal import networks
+from bnrecal.errors import BnrecalError
+from bnrecal.measure.prefixes import Chain, chain_of, check_chain, grouped, n_nodes, tree_of
+from bnrecal.networks.embedded import EmbeddedSupernet
+from bnrecal.networks.network import Network
+from bnrecal.plan.grid import cells_of
+from bnrecal.plan.opened import Opened
+from bnrecal.study.cells import Cell
+from bnrecal.study.study import make_study
+
+
+def cells(archs: Sequence[str] = ("arch1", "arch2"), **settings: object) -> list[Cell]:
+    return cells_of(
+        Opened.of(
+            make_study(
+                {"task": "tiny", "baseline": False, "arch": archs, "bs": [16], "samples": [64], **settings}
+            )
+        )
+    )
+
+
+def test_each_beginning_is_computed_once() -> None:
+    """Nodes of the tree counted by hand: 12 links a subnet, shared up to where paths part."""
+    source = EmbeddedSupernet()
+
+    def nodes(*archs: str) -> int:
+        return n_nodes(tree_of([chain_of(source, arch) or () for arch in archs]))
+
+    assert nodes("0-0-0-0-0-0-0-0") == nodes("arch1", "0-0-0-0-0-0-0-0") == 12
+    assert nodes("0-0-0-0-0-0-0-0", "0-0-0-0-0-0-0-1") == 12 + 2  # the last block and the head behind it
+    assert nodes("0-0-0-0-0-0-0-0", "1-0-0-0-0-0-0-0") == 2 * 12 - 2  # stem and transition alone
+    every = [f"0-0-0-0-0-0-{a}-{b}" for a in range(4) for b in range(4)]
+    assert nodes(*every) == 9 + 4 + 16 + 16
+
+
+def test_neighbours_stand_together() -> None:
+    """Cells come in the order of their chains, whatever order they were asked for in."""
+    source = EmbeddedSupernet()
+    every = [f"{a}-0-0-0-0-0-0-{b}" for b in range(4) for a in range(4)]
+    groups, _ = grouped(cells(every), source, 4)
+    assert sorted({cell.arch[0] for cell in group} for group in groups) == [{"0"}, {"1"}, {"2"}, {"3"}]
+
+
+def test_what_is_no_chain_goes_the_old_way() -> None:
+    """`exact` cells, and networks of sources that name no chain, are handed back."""
+    source = EmbeddedSupernet()
+    todo = cells(estimator=["exact", "pooled"])
+    groups, alone = grouped(todo, source)
+    assert {cell.estimator for cell in alone} == {"exact"}
+    assert {cell.estimator for group in groups for cell in group} == {"pooled"}
+
+    class WithoutChain(EmbeddedSupernet):
+        def chain(self, arch: str) -> Chain | None:
+            return None
+
+    assert grouped(todo, WithoutChain()) == ([], todo)
+
+
+def test_a_norm_at_two_places_is_no_chain() -> None:
+    """Its statistics depend on what comes after its first call."""
+    twice = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+
+    class Repeated(EmbeddedSupernet):
+        def chain(self, arch: str) -> Chain | None:
+            return (twice, nn.ReLU(), twice)
+
+    assert chain_of(Repeated(), "arch1") is None
+
+
+def network() -> Network:
+    return networks.get().build("arch1")
+
+
+def test_chains_that_are_not_the_network_are_refused() -> None:
+    """A link missing, a link that changes its input in place, and a forward of the network's own."""
+    images = torch.randn(2, 1, 64, 64)
+    whole = tuple(network().module.children())
+    check_chain(network(), whole, images)
+    shorter = (*whole[:2], *whole[3:])
+    with pytest.raises(BnrecalError, match="do not give what the network gives"):
+        check_chain(network(), shorter, images)
+    with pytest.raises(BnrecalError, match=r"link 1 \(ReLU\) changes its input in place"):
+        check_chain(network(), (whole[0], nn.ReLU(inplace=True), *whole[1:]), images)
+    with pytest.raises(BnrecalError, match="forward of its own"):
+        check_chain(replace(network(), forward=lambda module, x: module(x)), whole, images)

@@ -1,0 +1,108 @@
+"""Rankings: figures with known values, intervals that cover, noise told from difference."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bnrecal.errors import BnrecalError
+from bnrecal.search.ranking import best_tenth, rank, regret
+from bnrecal.search.truth import Truth
+
+
+def named(values: np.ndarray) -> dict[str, float]:
+    return {f"a{i:04}": float(v) for i, v in enumerate(values)}
+
+
+def noisy(seed: int, n: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """(truth, a judge that sees it with noise)."""
+    random = np.random.default_rng(seed)
+    true = random.normal(size=n)
+    return true, true + noise * random.normal(size=n)
+
+
+def test_a_perfect_judge_and_its_opposite() -> None:
+    """tau and rho 1 and -1, no regret for the first, the whole range for the second."""
+    true = np.arange(100.0)
+    found = rank({"good": named(true), "bad": named(-true)}, Truth(named(true)))
+    good, bad = found.against["good"], found.against["bad"]
+    assert (good.kendall.value, good.spearman.value) == pytest.approx((1.0, 1.0))
+    assert (bad.kendall.value, bad.spearman.value) == pytest.approx((-1.0, -1.0))
+    assert good.best_tenth is not None
+    assert good.best_tenth.value == pytest.approx(1.0)
+    assert good.regret == {1: 0.0, 10: 0.0}
+    assert bad.regret == {1: 99.0, 10: 90.0}
+    assert found.between["good", "bad"].kendall.value == -1.0
+
+
+def test_ties_of_a_judge_are_taken_at_their_worst() -> None:
+    """A judge that says nothing may pick the k worst."""
+    true = np.array([3.0, 1.0, 2.0, 0.0])
+    assert regret(np.zeros(4), true, 1) == 3.0
+    assert regret(np.zeros(4), true, 3) == 1.0
+    assert regret(np.array([1.0, 1.0, 0.0, 0.0]), true, 1) == 2.0
+
+
+def test_the_best_tenth_is_by_the_truth_and_rounded_up() -> None:
+    """Of 25 the 3 highest."""
+    assert sorted(best_tenth(np.arange(25.0)).tolist()) == [22, 23, 24]
+
+
+def test_intervals_cover_the_tau_of_the_population() -> None:
+    """Of a bivariate normal with correlation rho tau is 2/pi asin(rho): at least 90 of 100 intervals of 80
+    architectures cover it (95 are meant)."""
+    noise = 0.8
+    expected = 2 / math.pi * math.asin(1 / math.sqrt(1 + noise**2))
+    covered = 0
+    for seed in range(100):
+        true, judge = noisy(seed, 80, noise)
+        found = rank({"it": named(judge)}, Truth(named(true)), n_resamples=300).against["it"].kendall
+        covered += found.low <= expected <= found.high
+    assert covered >= 90
+
+
+def test_differences_of_equally_good_judges_are_noise_and_others_are_not() -> None:
+    """Two judges with the same noise: 0 in the interval; with four times the noise: not."""
+    random = np.random.default_rng(4)
+    true = random.normal(size=300)
+    judged = {
+        "one": named(true + 0.5 * random.normal(size=300)),
+        "like it": named(true + 0.5 * random.normal(size=300)),
+        "worse": named(true + 2.0 * random.normal(size=300)),
+    }
+    found = rank(judged, Truth(named(true))).differences
+    assert found["one", "like it"].is_noise
+    assert not found["one", "worse"].is_noise
+    assert found["one", "worse"].low > 0
+
+
+def test_the_ceiling_is_one_run_as_judge_of_another() -> None:
+    """Mean tau over the pairs of runs; None with a single run."""
+    true = np.arange(60.0)
+    same = {arch: (v, v, v) for arch, v in named(true).items()}
+    ceiling = rank({"it": named(true)}, Truth(named(true), same)).ceiling
+    assert ceiling is not None
+    assert (ceiling.kendall.value, ceiling.n_runs) == (1.0, 3)
+    random = np.random.default_rng(1)
+    luck = {arch: tuple(random.normal(size=2)) for arch in same}
+    nothing = rank({"it": named(true)}, Truth(named(true), luck)).ceiling
+    assert nothing is not None
+    assert nothing.kendall.is_noise
+    single = {arch: runs[:1] for arch, runs in luck.items()}
+    assert rank({"it": named(true)}, Truth(named(true), single)).ceiling is None
+    assert rank({"it": named(true)}, Truth(named(true))).ceiling is None
+
+
+def test_only_architectures_that_all_know_are_ranked() -> None:
+    """Others are left out, whoever lacks them; two are too few."""
+    a, b = {"x": 1.0, "y": 2.0, "z": 3.0, "w": 4.0}, {"x": 1.0, "y": 2.0, "z": 3.0, "v": 9.0}
+    assert rank({"a": a, "b": b}).archs == ("x", "y", "z")
+    with pytest.raises(BnrecalError, match="2 architectures are known to every judge and the truth"):
+        rank({"a": a, "b": b}, Truth({"x": 1.0, "y": 0.0}))
+
+
+def test_the_same_figures_again() -> None:
+    """Resamples have a seed of their own."""
+    true, judge = noisy(0, 50, 1.0)
+    first = rank({"it": named(judge)}, Truth(named(true)))
+    assert first == rank({"it": named(judge)}, Truth(named(true)))
