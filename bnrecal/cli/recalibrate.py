@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bnrecal.cli import single
+from bnrecal.cli.messages import complain
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
 
@@ -21,6 +22,7 @@ from bnrecal.cli.options import SectionedCommand, device_option, input_options
     help="The file to write: safetensors, the weights with their new statistics.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("--even-if-worse", is_flag=True, help="Write the file even where the metric fell beyond noise.")
 @click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
@@ -31,13 +33,15 @@ def recalibrate(
     device: str,
     output: Path,
     force: bool,
+    even_if_worse: bool,
     every: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Re-estimate one network's statistics and write its weights.
 
-    Prints the metric before and after, and how far each layer's statistics moved.
+    Prints the metric before and after, and how far each layer's statistics moved. Where the metric fell
+    beyond the noise of the evaluation images nothing is written (exit code 3) but with --even-if-worse.
     """
     from bnrecal.host.device import choose_device
     from bnrecal.measure.one_network import recalibrate_one
@@ -46,16 +50,37 @@ def recalibrate(
     check_free(output, force, "--output")
     opened = single.one_setting(context, study, options)
     found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
-    found.write(output, opened.study, force)
-    click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
+    written = even_if_worse or found.verdict != "worse"
+    if written:
+        found.write(output, opened.study, force)
+        click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
     if as_json:
-        click.echo(json.dumps({**found.to_dict(), "output": str(output)}, indent=1))
-        return 0
+        facts = {**found.to_dict(), "written": written, "output": str(output) if written else None}
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        _print(found, every)
+    return 0 if written else complain(f"{output} was not written; --even-if-worse writes it", 3)
+
+
+def _print(found: Any, every: bool) -> None:
+    click.echo(_verdict(found))
     click.echo(_summary(found))
     click.echo(table(found.shifts, None if every else 10))
     for name, reason in found.report.left_alone.items():
         click.echo(f"left alone: {name or 'the model'}: {reason}")
-    return 0
+
+
+def _verdict(found: Any) -> str:
+    """What the new statistics do to the metric; the first line."""
+    change = f"{found.after - found.before:+.4f}"
+    if found.interval is None:
+        return f"{change}: too few evaluation images to say how certain that is"
+    interval = f"95 % interval {found.interval[0]:+.4f} to {found.interval[1]:+.4f}"
+    if found.verdict == "worse":
+        return f"WORSE: {change} ({interval}): leave the statistics as they are"
+    if found.verdict == "better":
+        return f"Better: {change} ({interval})"
+    return f"Not shown to help: {change} ({interval})"
 
 
 def _summary(found: Any) -> str:

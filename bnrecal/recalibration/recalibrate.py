@@ -22,7 +22,7 @@ from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recalibration:
     """What a recalibration did. Counts and seconds are this process's own."""
 
