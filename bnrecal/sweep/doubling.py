@@ -68,7 +68,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Climbed:
-    """What was measured. `rows` are all the store has of these networks on these images, as `report` reads."""
+    """What was measured; `rows` are all the store has of these networks on these images, as in `report`."""
 
     ladders: tuple[Ladder, ...]
     rows: tuple[Row, ...]
