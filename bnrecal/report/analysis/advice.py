@@ -219,7 +219,7 @@ class Advice:
 
 def _rounded_up(n: float) -> int:
     """To two significant digits."""
-    step = 10 ** max(0, math.floor(math.log10(n)) - 1)
+    step = int(10 ** max(0, math.floor(math.log10(n)) - 1))
     return math.ceil(n / step) * step
 
 

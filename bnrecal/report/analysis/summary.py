@@ -62,7 +62,11 @@ class Report:
 
     @cached_property
     def has_intervals(self) -> bool:
-        return any(self.uncertainty.interval(row) for c in self.chapters for row in c.section.rows)
+        return any(
+            self.uncertainty.interval(row)
+            for c in self.chapters
+            for row in (*c.section.stored.values(), *c.section.rows)
+        )
 
 
 def make_report(rows: Sequence[Row], folder: Path | None = None, tolerance: float = TOLERANCE) -> Report:
