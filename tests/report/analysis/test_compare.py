@@ -102,7 +102,7 @@ def test_other_weights_and_data_are_told(bnrecal: Callable[..., Any], tmp_path: 
     two = results(tmp_path / "two", worse(40), weights_digest="w2", data_digest="e")
     ran = bnrecal("compare", one, two, "--format", "json")
     facts = json.loads(ran.out)
-    assert facts["notes"] == ["weights differ in 1 cells", "data differ in 1 cells"]
+    assert facts["notes"] == ["weights differ in 1 cell", "data differ in 1 cell"]
     assert facts["cells"][0]["paired"] is False
     assert ran.code == 0  # unpaired, a fall of .01 is within noise
 
