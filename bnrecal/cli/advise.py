@@ -78,6 +78,7 @@ def advise(
 
     settings, places = gathered(context, study, options)
     settings.setdefault("estimator", room.ESTIMATORS)
+    settings["samples"] = (2**62,)  # enough for any batch; the ladders say which
     opened = open_study(settings, places)
     task = opened.task
     fitting = min(room.BATCH_SIZE, max(1, task.n_calibration // 4))

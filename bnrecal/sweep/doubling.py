@@ -96,8 +96,12 @@ def climb(
     """
     started = time.perf_counter()
     ladders = ladders_of(opened, batch_sizes)
+    counts = {count for ladder in ladders for count in ladder.counts}
+    grid = {"bs": batch_sizes, "samples": tuple(sorted(counts)), "repeats": 1}
+    opened = replace(opened, study=opened.study.model_copy(update=grid))
     rounds = _Rounds(opened, store, executor, on_row)
-    rounds.stand()
+    if opened.study.baseline:
+        rounds.stand()
     spent = 0
     while climbing := _lowest(ladders):
         rungs: list[tuple[Ladder, Plan]] = []
@@ -216,7 +220,7 @@ class _Rounds:
 
     def _plan(self, **grid: Any) -> Plan:
         """Those of these cells without a row, and those that failed before this call."""
-        study = self.opened.study.model_copy(update={"repeats": 1, "baseline": False, **grid})
+        study = self.opened.study.model_copy(update={"baseline": False, **grid})
         opened = Opened(study, self.opened.task, self.opened.source)
         again = plan(opened, self.store, Selection(retry_failed=True))
         return _merged(opened, [plan(opened, self.store), replace(again, cells=())])
