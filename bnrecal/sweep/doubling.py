@@ -22,9 +22,10 @@ from bnrecal.report.analysis.sections import sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import EXPERIMENT
-from bnrecal.study.cells import STORED
+from bnrecal.study.cells import STORED, AnyPass
 from bnrecal.study.selection import Choice as Selection
-from bnrecal.sweep.sweep import Plan, plan, sweep
+from bnrecal.sweep.plan import Plan, plan
+from bnrecal.sweep.sweep import sweep
 
 if TYPE_CHECKING:
     from bnrecal.executors.executor import Executor
@@ -92,9 +93,13 @@ def climb(
 
     Takes task, network, architectures, estimators, momenta and seed from the study. A rung whose rows the
     store holds is not measured again and counts no images. Raises BnrecalError if there are too few images
-    for two rungs, or for any.
+    for two rungs, or for any, and for a study that trains its networks.
     """
     started = time.perf_counter()
+    if opened.recipes:
+        raise BnrecalError(
+            "[train]: advise measures one set of weights an architecture; give trained ones by --weights"
+        )
     ladders = ladders_of(opened, batch_sizes)
     counts = {count for ladder in ladders for count in ladder.counts}
     grid = {"bs": batch_sizes, "samples": tuple(sorted(counts)), "repeats": 1}
@@ -216,7 +221,7 @@ class _Rounds:
             return tuple(row[name] for name in (*EXPERIMENT, "arch", "weights_digest"))
 
         mine = {whose(row) for row in self.rows}
-        return tuple(row for row in self.store.latest() if row["status"] == "done" and whose(row) in mine)
+        return tuple(row for row in self.store.evaluated() if row["status"] == "done" and whose(row) in mine)
 
     def _plan(self, **grid: Any) -> Plan:
         """Those of these cells without a row, and those that failed before this call."""
@@ -232,7 +237,7 @@ class _Rounds:
         self.store.prepare()
         kept = self.store.keep_study(self.opened.study)
         found = []
-        for row in sweep(todo, self.store, self.executor, lambda _, n: None, study=kept.name):
+        for row in sweep(todo, self.store, self.executor, _unwatched, study=kept.name):
             self.on_row(row)
             found.append(row)
         return found
@@ -245,6 +250,10 @@ class _Rounds:
         self.rows += done
         self.failed += [row for row in found if row["status"] == "failed"]
         return done
+
+
+def _unwatched(todo: AnyPass, n: int, what: str = "", /) -> None:
+    """Rows alone are shown."""
 
 
 def _merged(opened: Opened, plans: Sequence[Plan]) -> Plan:
