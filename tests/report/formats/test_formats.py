@@ -384,6 +384,6 @@ def test_figures_draw_them_where_they_fit(with_baseline: Path) -> None:
         panel.draw(axes)
         assert expected in axes.get_legend_handles_labels()[1]
         low, high = axes.get_ylim()
-        assert (low <= 0.1234 <= high) is False
+        assert not low <= 0.1234 <= high
     assert "Dotted: the network as it stands." in pictures["eval-by-samples"].caption
     assert "As they stand: arch1 0.1234, arch2 0.3734" in pictures["ranking"].caption
