@@ -8,7 +8,7 @@ import click
 
 from bnrecal.cli import single
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
-from bnrecal.cli.recalibrate import show, write_recalibrated
+from bnrecal.cli.recalibrate import EVEN_IF_WORSE, Writing, write_recalibrated
 from bnrecal.errors import BnrecalError
 
 
@@ -29,6 +29,7 @@ from bnrecal.errors import BnrecalError
 )
 @input_options
 @single.with_options(single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, device_option)
+@EVEN_IF_WORSE
 @click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
@@ -41,6 +42,7 @@ def average(
     then: str | None,
     study: Path | None,
     device: str,
+    even_if_worse: bool,
     every: bool,
     as_json: bool,
     **options: Any,
@@ -73,11 +75,9 @@ def average(
         beside = Path(folder) / "average.safetensors"
         write_average(mean, beside, files, force=False)
         chosen = single.one_setting(context, study, {**options, "weights": str(beside)})
-        found = write_recalibrated(
-            chosen, device, output, force, weights=f"mean of {', '.join(path.name for path in files)}"
-        )
-    show(found, output, every, as_json)
-    return 0
+        how = Writing(force, even_if_worse, every, as_json)
+        names = ", ".join(path.name for path in files)
+        return write_recalibrated(chosen, device, output, how, weights=f"mean of {names}")
 
 
 def _refuse_without_then(context: click.Context) -> None:

@@ -1,13 +1,19 @@
 """`bnrecal recalibrate`."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bnrecal.cli import single
+from bnrecal.cli.messages import complain
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
+
+EVEN_IF_WORSE = click.option(
+    "--even-if-worse", is_flag=True, help="Write the file even where the metric fell beyond noise."
+)
 
 
 @click.command(cls=SectionedCommand)
@@ -23,6 +29,7 @@ from bnrecal.cli.options import SectionedCommand, device_option, input_options
     help="The file to write: safetensors, the weights with their new statistics.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@EVEN_IF_WORSE
 @click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
@@ -34,27 +41,41 @@ def recalibrate(
     frozen: str | None,
     output: Path,
     force: bool,
+    even_if_worse: bool,
     every: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Re-estimate one network's statistics and write its weights.
 
-    Prints the metric before and after, and how far each layer's statistics moved.
+    Prints the metric before and after, and how far each layer's statistics moved. Where the metric fell
+    beyond the noise of the evaluation images nothing is written (exit code 3) but with --even-if-worse.
     """
     from bnrecal.networks.saved_weights import check_free
 
     check_free(output, force, "--output")
     rule = single.frozen_of(frozen)
-    found = write_recalibrated(single.one_setting(context, study, options), device, output, force, rule)
-    show(found, output, every, as_json)
-    return 0
+    opened = single.one_setting(context, study, options)
+    return write_recalibrated(opened, device, output, Writing(force, even_if_worse, every, as_json), rule)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How the result is written and shown."""
+
+    force: bool = False
+    even_if_worse: bool = False
+    every: bool = False  # layer is shown
+    as_json: bool = False
 
 
 def write_recalibrated(
-    opened: Any, device: str, output: Path, force: bool, frozen: Any = "auto", weights: str | None = None
-) -> Any:
-    """Do what this opened study of one cell asks for; the file's header calls its weights `weights`."""
+    opened: Any, device: str, output: Path, how: Writing, frozen: Any = "auto", weights: str | None = None
+) -> int:
+    """Do what this opened study of one cell asks for, print what came of it, and give the exit code.
+
+    The file's header calls its weights `weights`.
+    """
     from bnrecal.host.device import choose_device
     from bnrecal.host.threads import threads_fitting
     from bnrecal.measure.one_network import recalibrate_one
@@ -64,24 +85,42 @@ def write_recalibrated(
 
     with threads_fitting():
         found = recalibrate_one(opened, choose_device(device), stage, frozen)
-    study = opened.study if weights is None else opened.study.model_copy(update={"weights": weights})
-    found.write(output, study, force)
-    click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
-    return found
+    written = how.even_if_worse or found.verdict != "worse"
+    if written:
+        study = opened.study if weights is None else opened.study.model_copy(update={"weights": weights})
+        found.write(output, study, how.force)
+        click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
+    if how.as_json:
+        facts = {**found.to_dict(), "written": written, "output": str(output) if written else None}
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        _print(found, how.every)
+    return 0 if written else complain(f"{output} was not written; --even-if-worse writes it", 3)
 
 
-def show(found: Any, output: Path, every: bool, as_json: bool) -> None:
-    """Print the metric before and after, and the layers."""
+def _print(found: Any, every: bool) -> None:
+    """The verdict, the metric before and after, and the layers."""
     from bnrecal.recalibration.recalibrate import alone
     from bnrecal.recalibration.shown import MOST_LAYERS, table
 
-    if as_json:
-        click.echo(json.dumps({**found.to_dict(), "output": str(output)}, indent=1))
-        return
+    click.echo(_verdict(found))
     click.echo(_summary(found))
     click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
     for line in alone(found.report.left_alone):
         click.echo(line)
+
+
+def _verdict(found: Any) -> str:
+    """What the new statistics do to the metric; the first line."""
+    change = f"{found.after - found.before:+.4f}"
+    if found.interval is None:
+        return f"{change}: too few evaluation images to say how certain that is"
+    interval = f"95 % interval {found.interval[0]:+.4f} to {found.interval[1]:+.4f}"
+    if found.verdict == "worse":
+        return f"WORSE: {change} ({interval}): leave the statistics as they are"
+    if found.verdict == "better":
+        return f"Better: {change} ({interval})"
+    return f"Not shown to help: {change} ({interval})"
 
 
 def _summary(found: Any) -> str:

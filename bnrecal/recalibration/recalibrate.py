@@ -27,7 +27,7 @@ from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Recalibration:
     """What a recalibration did. Counts and seconds are this process's own.
 

@@ -48,7 +48,7 @@ def test_starting_again_does_only_what_is_missing(bnrecal: Callable[..., object]
     first = Store(Path("results")).rows()
     assert len(first) == 1
     again = bnrecal("sweep", *SMALL)
-    assert "1 cells in 1 passes, 1 kept from before" in again.err
+    assert "1 cell in 1 pass, 1 kept from before" in again.err
     rows = Store(Path("results")).rows()
     assert rows[0] == first[0]
     assert len(rows) == 2

@@ -23,7 +23,8 @@ NO_INTERVALS = Uncertainty(None)
 def findings_of(section: Section, uncertainty: Uncertainty = NO_INTERVALS) -> list[Finding]:
     """Short paragraphs about one experiment, most important first."""
     if not section.rows:
-        return []
+        alone = "Nothing was re-estimated here: only the networks as they stand were measured."
+        return [Finding("eval", alone)] if section.stored else []
     laws = laws_of(section)
     return [
         *_law(section, laws),

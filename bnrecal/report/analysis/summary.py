@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bnrecal.report.analysis.advice import TOLERANCE, Advice, advice_of
+from bnrecal.report.analysis.advice import Advice, advice_of
+from bnrecal.report.analysis.choice import TOLERANCE
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
 from bnrecal.report.analysis.law import Law
@@ -34,7 +35,7 @@ class Chapter:
     published_laws: tuple[Law, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """Rows and what follows from them; each part is worked out when a format asks for it."""
 
@@ -61,7 +62,11 @@ class Report:
 
     @cached_property
     def has_intervals(self) -> bool:
-        return any(self.uncertainty.interval(row) for c in self.chapters for row in c.section.rows)
+        return any(
+            self.uncertainty.interval(row)
+            for c in self.chapters
+            for row in (*c.section.stored.values(), *c.section.rows)
+        )
 
 
 def make_report(rows: Sequence[Row], folder: Path | None = None, tolerance: float = TOLERANCE) -> Report:

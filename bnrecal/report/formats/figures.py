@@ -11,6 +11,7 @@ from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.ranking import FEWEST_ARCHS
 from bnrecal.report.analysis.sections import Section
 from bnrecal.report.analysis.summary import Chapter, Report
+from bnrecal.report.analysis.wording import listed
 from bnrecal.report.formats import drawing
 from bnrecal.study.axes import rule
 
@@ -120,11 +121,12 @@ def _by_samples(section: Section, report: Report, suffix: str) -> Picture:
         )
         panels.append(Panel(arch, alt, drawing.by_samples(section, arch, sizes, report.uncertainty)))
     left = len(section.archs) - len(archs)
+    stands = " Dotted: the network as it stands." if set(archs) & section.stored.keys() else ""
     more = f" The first {len(archs)} of {len(section.archs)} architectures." if left else ""
     bars = " Bars: 95 % intervals over evaluation images." if report.has_intervals else ""
     caption = (
         f"Eval against calibration images by {rule(section.estimator, section.momentum)}, a line for each "
-        f"batch size.{bars}{more}"
+        f"batch size.{bars}{stands}{more}"
     )
     return Picture(f"eval-by-samples{suffix}", "eval", caption, tuple(panels))
 
@@ -136,6 +138,9 @@ def _ranking(section: Section, report: Report, suffix: str) -> Picture:
     )
     bars = " Bars: 95 % intervals." if report.has_intervals else ""
     caption = f"The order of architectures by eval at every setting, by number of updates.{bars}"
+    if section.stored:
+        evals = listed([f"{arch} {row['eval']:.4f}" for arch, row in section.stored.items()], 8)
+        caption += f" As they stand: {evals}."
     panel = Panel("order of architectures", alt, drawing.ranking(section, report.uncertainty))
     return Picture(f"ranking{suffix}", "ranking", caption, (panel,))
 

@@ -51,6 +51,12 @@ def escape(text: str) -> str:
 def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
     title = chapter.section.title
     parts = []
+    if chapter.section.stored:
+        body = [
+            f"{escape(arch)} & {_figures(row, uncertainty)[1]}"
+            for arch, row in chapter.section.stored.items()
+        ]
+        parts.append(_table(_tabular("lr", ["arch & eval"], body), f"{title}; as they stand."))
     for block in chapter.section.blocks:
         for start in range(0, len(block.samples), COUNTS_ABREAST):
             samples = block.samples[start : start + COUNTS_ABREAST]

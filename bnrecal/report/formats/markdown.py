@@ -12,7 +12,8 @@ from bnrecal.store.store import Row
 NOTE = (
     "*update*: metric of the update pass, each batch predicted with the statistics as they stand right "
     "after it. *eval*: metric on the evaluation images with the final statistics{interval}. "
-    "*N*: updates (batches). The time is that of one cell alone, mean over architectures."
+    "*N*: updates (batches). The time beside it is that of a whole cell (update pass, update metric and "
+    "evaluation), mean over architectures."
 )
 INTERVAL = ", ± half of its 95 % interval (bootstrap over evaluation images)"
 
@@ -34,6 +35,8 @@ def to_markdown(report: Report) -> str:
 
 def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
     parts = [f"## {escape(chapter.section.title)}"]
+    if chapter.section.stored:
+        parts.append(f"### as they stand\n\n{_standing(chapter.section, uncertainty)}")
     parts += [f"### batch size {b.batch_size}\n\n{_block(b, uncertainty)}" for b in chapter.section.blocks]
     parts.append("### Findings")
     parts += [
@@ -66,6 +69,11 @@ def _block(block: Block, uncertainty: Uncertainty) -> str:
         cells = [text for row in found for text in (_metric(row, "update"), _eval(row, uncertainty))]
         rows.append([escape(arch), *cells])
     return _table(headers, rows)
+
+
+def _standing(section: Section, uncertainty: Uncertainty) -> str:
+    rows = [[escape(arch), _eval(row, uncertainty)] for arch, row in section.stored.items()]
+    return _table(["arch", "eval"], rows)
 
 
 def _laws(chapter: Chapter) -> str:

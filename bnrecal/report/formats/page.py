@@ -11,6 +11,7 @@ from bnrecal.report.formats.canvas import inline_svg
 from bnrecal.report.formats.figures import Picture, pictures_of
 from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
 from bnrecal.store.store import Row
+from bnrecal.study.cells import STORED
 
 MOST_CELLS = 1500  # lines of the table of all cells; more are left to CSV
 # Topics of findings in the order of the page, each with its heading.
@@ -75,12 +76,14 @@ def to_html(report: Report) -> str:
         }
         for number, chapter in enumerate(report.chapters, 1)
     ]
+    standing = {row["key"]: (c, row) for c in report.chapters for row in c.section.stored.values()}
+    listed = [*standing.values(), *((c, row) for c in report.chapters for row in c.section.rows)]
     return environment.get_template("page.html.j2").render(
         report=report,
         chapters=chapters,
         title=_title(report),
-        cells=[_cell(c, row, report) for c in report.chapters for row in c.section.rows][:MOST_CELLS],
-        n_cells=sum(len(c.section.rows) for c in report.chapters),
+        cells=[_cell(c, row, report) for c, row in listed[:MOST_CELLS]],
+        n_cells=len(listed),
         half_width=report.uncertainty.half_width,
         source=PUBLISHED_SOURCE,
         version=version("bnrecal"),
@@ -146,18 +149,19 @@ def _cell(chapter: Chapter, row: Row, report: Report) -> dict[str, str]:
     """One line of the table of all cells."""
     momentum, section = row["momentum"], chapter.section
     interval = report.uncertainty.interval(row)
-    ema = section.estimator == "ema" and momentum is not None
+    ema = row["estimator"] == "ema" and momentum is not None
+    stands = row["estimator"] == STORED
     return {
         "arch": row["arch"],
-        "rule": section.how,
-        "bs": f"{row['batch_size']:,}",
+        "rule": "as it stands" if stands else section.how,
+        "bs": "-" if stands else f"{row['batch_size']:,}",
         "images": f"{row['n_samples']:,}",
         "N": f"{row['n_updates']:,}",
         "update": figure(row["update"]),
         "eval": figure(row["eval"]),
         "interval": "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
         "start": f"{100 * start_left(momentum, row['n_updates']):.2f} %" if ema else "-",
-        "window": f"{window(momentum) * row['batch_size']:,.0f}" if ema else "all",
+        "window": f"{window(momentum) * row['batch_size']:,.0f}" if ema else "-" if stands else "all",
         "seconds": "-" if row["recal_s"] is None else f"{row['recal_s']:.2f}",
         "total": "-" if row["total_s"] is None else f"{row['total_s']:.2f}",
     }

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bnrecal.report.analysis.advice import Advice
 from bnrecal.report.analysis.law import Law
-from bnrecal.report.analysis.sections import Block
+from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row
@@ -21,8 +21,10 @@ FOOTNOTE = (
     "update  metric of the update pass: each batch predicted with the statistics\n"
     "        as they stand right after it\n"
     "eval    metric on the evaluation images with the final statistics\n"
-    "N       updates (batches); the time is that of one cell alone, mean over archs"
+    "N       updates (batches); the time beside it is that of a whole cell (update\n"
+    "        pass, update metric and evaluation), mean over archs"
 )
+COST_NOTE = "Cost    of the update pass alone: what re-estimating takes, without evaluation"
 INTERVAL_NOTE = "±       half of the 95 % interval of eval: bootstrap over evaluation images"
 
 
@@ -31,15 +33,30 @@ def published_layout(report: Report) -> RenderableType:
     parts: list[RenderableType] = []
     for chapter in report.chapters:
         parts.append(Text(chapter.section.title, style="bold"))
+        parts += _standing(chapter.section, report.uncertainty)
         for block in chapter.section.blocks:
             parts += _tables(block, _published_block(chapter, block), report.uncertainty)
         parts += _findings(chapter)
         if chapter.published:
             parts.append(Text(f"{PUBLISHED_SOURCE}\n", style="dim"))
     note = [FOOTNOTE, INTERVAL_NOTE] if report.has_intervals else [FOOTNOTE]
+    if any(advice.cost == "recal_s" and advice.choice.archs for advice in report.advice):
+        note.append(COST_NOTE)
     parts.append(Text("\n".join([*note, ""]), style="dim"))
     parts += [_advice(advice, len(report.advice) > 1) for advice in report.advice]
     return Group(*parts)
+
+
+def _standing(section: Section, uncertainty: Uncertainty) -> list[RenderableType]:
+    """The networks with the statistics they came with."""
+    if not section.stored:
+        return []
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("as they stand")
+    table.add_column("eval", no_wrap=True)
+    for arch in list(section.stored)[:MOST_ARCHS]:
+        table.add_row(arch, _eval(section.stored[arch], uncertainty))
+    return [table]
 
 
 def _published_block(chapter: Chapter, block: Block) -> Block | None:
@@ -90,9 +107,13 @@ def _heading(block: Block, n_samples: int, with_intervals: bool) -> str:
 def _figures(row: Row | None, uncertainty: Uncertainty) -> str:
     if row is None:
         return "-       -"
+    return f"{figure(row['update'])}  {_eval(row, uncertainty)}"
+
+
+def _eval(row: Row, uncertainty: Uncertainty) -> str:
     half = uncertainty.half_width(row)
     interval = "" if half is None else f"±{half:.3f}".replace("±0.", "±.")
-    return f"{figure(row['update'])}  {figure(row['eval'])}{interval}"
+    return figure(row["eval"]) + interval
 
 
 def _bare(row: Row | None, room: int) -> str:
