@@ -157,7 +157,7 @@ def _along(
 
 def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
     """As it stands against the one setting of the statistics with the highest mean over all networks."""
-    best = _best_setting(variants)
+    best = best_setting(variants)
     if best is None:
         return None
     setting = {name: best[name] for name in OF_STATISTICS if name in best}
@@ -186,7 +186,7 @@ def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
     return Finding("re-estimation", text, tuple(items))
 
 
-def _best_setting(variants: Variants) -> Mapping[str, Any] | None:
+def best_setting(variants: Variants) -> Mapping[str, Any] | None:
     """Where along the statistics' axes the mean over all trained networks is highest."""
     settings = grouped(
         (p for p in variants.points if not p.is_stored), lambda p: tuple(p.at[name] for name in OF_STATISTICS)

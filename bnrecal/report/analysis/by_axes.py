@@ -179,9 +179,9 @@ def _variants(rows: Sequence[Row], wanted_rows: str | None, wanted_columns: str 
     done = [row for row in rows if row["status"] == "done"]
     points = tuple(_point(row, recipes[row["trained"]], fields) for row in done)
     axes = _axes(points, fields)
-    chosen = _chosen(axes, wanted_rows, wanted_columns)
+    in_rows, in_columns = _chosen(axes, wanted_rows, wanted_columns)
     metric = METRIC_NAMES.get(rows[0]["metric"], rows[0]["metric"])
-    return Variants(rows[0]["task"], metric, axes, *chosen, points, len(rows) - len(done))
+    return Variants(rows[0]["task"], metric, axes, in_rows, in_columns, points, len(rows) - len(done))
 
 
 def _point(row: Row, recipe: Recipe, fields: Sequence[str]) -> Point:

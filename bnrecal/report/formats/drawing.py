@@ -1,6 +1,6 @@
 """How a panel is drawn. Series differ in mark and dash as well as colour, so that grey paper will do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -195,6 +195,35 @@ def _bars(
         interval = uncertainty.interval(row)
         if interval:
             axes.plot([at, at], interval, color=colour, lw=0.9, alpha=0.75, solid_capstyle="butt")
+
+
+def along(lines: Mapping[str, tuple[list[float], list[float], list[float]]], x: str, y: str) -> Draw:
+    """Lines with bars, (x, y, half widths) each; x is logarithmic where it spans more than a factor of 4."""
+
+    def draw(axes: "Axes") -> None:
+        ticks = sorted({value for at, _, _ in lines.values() for value in at})
+        for name, (colour, mark, dash) in _styles(list(lines)).items():
+            at, values, halves = lines[name]
+            axes.errorbar(
+                at,
+                values,
+                yerr=halves,
+                color=colour,
+                marker=mark,
+                ls=dash,
+                ms=4.5,
+                lw=1.3,
+                capsize=2,
+                label=name,
+            )
+        if ticks[0] > 0 and ticks[-1] > 4 * ticks[0]:
+            _log_axis(axes, ticks)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        _legend(axes, loc="best")
+
+    return draw
 
 
 def _log_axis(axes: "Axes", ticks: Sequence[float]) -> None:

@@ -48,7 +48,18 @@ def pictures_of(report: Report) -> list[Picture]:
     for number, chapter in enumerate(report.chapters, 1):
         suffix = f"-{number}" if len(report.chapters) > 1 else ""
         found += _of_chapter(chapter, report, suffix)
-    return found
+    return found + pictures_of_trained(report)
+
+
+def pictures_of_trained(report: Report) -> list[Picture]:
+    """One for each task that networks were trained for, where a number varied."""
+    from bnrecal.report.formats.variant_figures import variants_picture
+
+    pictures = [
+        variants_picture(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
+        for k, one in enumerate(report.trained, 1)
+    ]
+    return [picture for picture in pictures if picture is not None]
 
 
 def _of_chapter(chapter: Chapter, report: Report, suffix: str) -> list[Picture]:

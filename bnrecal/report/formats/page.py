@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.finding import Finding, start_left, window
 from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
 from bnrecal.report.formats.canvas import inline_svg
-from bnrecal.report.formats.figures import Picture, pictures_of
+from bnrecal.report.formats.figures import Picture, pictures_of, pictures_of_trained
 from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
+from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
 from bnrecal.study.cells import STORED
 
@@ -66,6 +68,17 @@ def to_html(report: Report) -> str:
     )
     environment.filters |= {"figure": figure, "grouped": "{:,}".format, "svg": Markup, "joined": _joined}
     pictures = pictures_of(report)
+    trained = [
+        {
+            "id": f"trained-{number}",
+            "variants": one.variants,
+            "findings": one.findings,
+            "tables": text_tables(one.variants, report.uncertainty),
+            "noise": noise_of(one.variants),
+            "pictures": [_drawn(p, f"t{number}") for p in pictures_of_trained(report) if _is_of(p, number)],
+        }
+        for number, one in enumerate(report.trained, 1)
+    ]
     chapters = [
         {
             "chapter": chapter,
@@ -81,6 +94,7 @@ def to_html(report: Report) -> str:
     return environment.get_template("page.html.j2").render(
         report=report,
         chapters=chapters,
+        trained=trained,
         title=_title(report),
         cells=[_cell(c, row, report) for c, row in listed[:MOST_CELLS]],
         n_cells=len(listed),
@@ -91,8 +105,13 @@ def to_html(report: Report) -> str:
     )
 
 
+def _is_of(picture: Picture, number: int) -> bool:
+    return picture.name == ("trained" if number == 1 else f"trained-{number}")
+
+
 def _title(report: Report) -> str:
-    tasks = list(dict.fromkeys(chapter.section.task for chapter in report.chapters))
+    named = [*(c.section.task for c in report.chapters), *(one.variants.task for one in report.trained)]
+    tasks = list(dict.fromkeys(named))
     return ", ".join(tasks[:3]) + (" and others" if len(tasks) > 3 else "")
 
 

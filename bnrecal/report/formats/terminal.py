@@ -8,10 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bnrecal.report.analysis.advice import Advice
+from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.sections import Block, Section
-from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
+from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
 from bnrecal.study.axes import label
 
@@ -39,12 +41,31 @@ def published_layout(report: Report) -> RenderableType:
         parts += _findings(chapter)
         if chapter.published:
             parts.append(Text(f"{PUBLISHED_SOURCE}\n", style="dim"))
+    for trained in report.trained:
+        parts += _trained(trained, report.uncertainty)
+    if not report.chapters:
+        return Group(*parts)
     note = [FOOTNOTE, INTERVAL_NOTE] if report.has_intervals else [FOOTNOTE]
     if any(advice.cost == "recal_s" and advice.choice.archs for advice in report.advice):
         note.append(COST_NOTE)
     parts.append(Text("\n".join([*note, ""]), style="dim"))
     parts += [_advice(advice, len(report.advice) > 1) for advice in report.advice]
     return Group(*parts)
+
+
+def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[RenderableType]:
+    """A table for each block of trained networks, and what changes along each axis."""
+    parts: list[RenderableType] = [Text(chapter.variants.title, style="bold")]
+    for found in text_tables(chapter.variants, uncertainty):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for k, heading in enumerate(found.headers):
+            table.add_column(heading, justify="right" if k else "left", no_wrap=k > 0)
+        for cells in found.rows:
+            table.add_row(*cells)
+        parts += [Text(found.title), table] if found.title else [table]
+    parts += [Text(f"{finding}\n") for finding in chapter.findings]
+    parts.append(Text(f"±  {noise_of(chapter.variants)}\n", style="dim"))
+    return parts
 
 
 def _standing(section: Section, uncertainty: Uncertainty) -> list[RenderableType]:

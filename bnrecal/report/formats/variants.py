@@ -1,6 +1,6 @@
 """Tables of trained networks as cells of text, for every format to set in its way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ def _table(variants: Variants, block: Block, uncertainty: Uncertainty) -> TextTa
     ]
     headers = [f"{variants.rows} \\ {variants.columns}".strip(" \\"), *map(_heading, column_values)]
     if block.stored and stored_as_row:
-        rows.insert(0, (AS_IT_STANDS, *(text(block.stored.get(column)) for column in column_values)))
+        rows.insert(0, (AS_IT_STANDS, *_stored_row(block, column_values, text)))
     elif block.stored:
         headers.insert(1, AS_IT_STANDS)
         rows = [
@@ -49,6 +49,13 @@ def _table(variants: Variants, block: Block, uncertainty: Uncertainty) -> TextTa
             for value, (name, *cells) in zip(row_values, rows, strict=True)
         ]
     return TextTable(block.title, tuple(headers), tuple(rows))
+
+
+def _stored_row(block: Block, columns: Sequence[Any], text: Callable[[Group | None], str]) -> list[str]:
+    """One figure for each column; where the columns are of statistics too it stands in the first alone."""
+    if None in block.stored:
+        return [text(block.stored[None]), *[""] * (len(columns) - 1)]
+    return [text(block.stored.get(column)) for column in columns]
 
 
 def _present(variants: Variants, name: str, found: set[Any]) -> Sequence[Any]:
