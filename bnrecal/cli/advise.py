@@ -66,6 +66,8 @@ def advise(
     settings.setdefault("estimator", room.ESTIMATORS)
     opened = open_study(settings, places)
     chosen, task = opened.study, opened.task
+    for note in opened.notes:
+        click.echo(f"note: {note}", err=True)
     fitting = min(room.BATCH_SIZE, max(1, task.n_calibration // 4))
     sizes = chosen.bs if "bs" in settings else (fitting,)
     budget = room.Budget(max_seconds, max_images)

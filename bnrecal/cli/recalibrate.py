@@ -12,7 +12,9 @@ from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
 @click.command(cls=SectionedCommand)
 @input_options
-@single.with_options(single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, device_option)
+@single.with_options(
+    single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, single.FROZEN, device_option
+)
 @click.option(
     "-o",
     "--output",
@@ -29,6 +31,7 @@ def recalibrate(
     /,
     study: Path | None,
     device: str,
+    frozen: str | None,
     output: Path,
     force: bool,
     every: bool,
@@ -39,25 +42,46 @@ def recalibrate(
 
     Prints the metric before and after, and how far each layer's statistics moved.
     """
-    from bnrecal.host.device import choose_device
-    from bnrecal.host.threads import threads_fitting
-    from bnrecal.measure.one_network import recalibrate_one
     from bnrecal.networks.saved_weights import check_free
 
     check_free(output, force, "--output")
-    opened = single.one_setting(context, study, options)
+    rule = single.frozen_of(frozen)
+    found = write_recalibrated(single.one_setting(context, study, options), device, output, force, rule)
+    show(found, output, every, as_json)
+    return 0
+
+
+def write_recalibrated(
+    opened: Any, device: str, output: Path, force: bool, frozen: Any = "auto", weights: str | None = None
+) -> Any:
+    """Do what this opened study of one cell asks for; the file's header calls its weights `weights`."""
+    from bnrecal.host.device import choose_device
+    from bnrecal.host.threads import threads_fitting
+    from bnrecal.measure.one_network import recalibrate_one
+
+    def stage(said: str) -> None:
+        click.echo(said, err=True)
+
     with threads_fitting():
-        found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
-    found.write(output, opened.study, force)
+        found = recalibrate_one(opened, choose_device(device), stage, frozen)
+    study = opened.study if weights is None else opened.study.model_copy(update={"weights": weights})
+    found.write(output, study, force)
     click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
+    return found
+
+
+def show(found: Any, output: Path, every: bool, as_json: bool) -> None:
+    """Print the metric before and after, and the layers."""
+    from bnrecal.recalibration.recalibrate import alone
+    from bnrecal.recalibration.shown import MOST_LAYERS, table
+
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "output": str(output)}, indent=1))
-        return 0
+        return
     click.echo(_summary(found))
-    click.echo(table(found.shifts, None if every else 10))
-    for name, reason in found.report.left_alone.items():
-        click.echo(f"left alone: {name or 'the model'}: {reason}")
-    return 0
+    click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
+    for line in alone(found.report.left_alone):
+        click.echo(line)
 
 
 def _summary(found: Any) -> str:
@@ -70,32 +94,3 @@ def _summary(found: Any) -> str:
         f"{cell.estimator}{momentum}, {cell.n_samples:,} images in batches of {cell.batch_size}, "
         f"seed {cell.seed}: {found.report.seconds:.1f} s\n"
     )
-
-
-def table(shifts: list[Any], most: int | None) -> str:
-    """The layers' changes in at most 80 columns, the largest first."""
-    rows = [f"{'':40}  {'mean moved by':>13}  {'variance by':>14}"]
-    rows.append(f"{'layer':34} {'chan.':>5}  {'rms':>6} {'worst':>6}  {'typical':>7} {'range':>12}")
-    for shift in shifts[:most]:
-        name = shift.layer or "the model itself"
-        name = name if len(name) <= 34 else f"...{name[-31:]}"
-        if shift.size == float("inf"):
-            tail = "from NaN, infinity or a negative variance"
-        else:
-            ends = f"{_short(shift.var_lowest)}-{_short(shift.var_highest)}"
-            mean = f"{_short(shift.mean):>6} {_short(shift.mean_worst):>6}"
-            tail = f"{mean}  {_short(shift.var_ratio):>7} {ends:>12}"
-        rows.append(f"{name:34} {shift.n_channels:>5}  {tail}")
-    if most is not None and len(shifts) > most:
-        rows.append(f"and {len(shifts) - most} layers that changed less (--all)")
-    rows.append("")
-    rows.append("mean: distance in old standard deviations, over the channels of a layer;")
-    rows.append("variance: new by old, geometric mean over the channels, lowest and highest.")
-    return "\n".join(rows)
-
-
-def _short(value: float) -> str:
-    """Three significant digits, at most five characters below a million."""
-    if value >= 1e5 or 0 < value < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

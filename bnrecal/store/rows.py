@@ -153,6 +153,7 @@ def is_evaluated(row: Row) -> bool:
 
 def parse_row(line: bytes, place: str) -> Row:
     """The row in this line; raises BnrecalError that names `place` and what is wrong with it."""
+    row: Row
     try:
         # rows that name a kind are few enough to be looked at twice
         row = _read_slowly(line, place) if b'"kind"' in line else dict(_ROW.validate_json(line))
