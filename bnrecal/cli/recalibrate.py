@@ -50,7 +50,7 @@ def recalibrate(
 def write_recalibrated(
     opened: Any, device: str, output: Path, force: bool, weights: str | None = None
 ) -> Any:
-    """Do what this opened study of one cell asks for; `weights` is what the file's header calls its weights."""
+    """Do what this opened study of one cell asks for; the file's header calls its weights `weights`."""
     from bnrecal.host.device import choose_device
     from bnrecal.measure.one_network import recalibrate_one
 
