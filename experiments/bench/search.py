@@ -34,7 +34,7 @@ from bnrecal.search.racing import race
 from bnrecal.study.cells import Cell, Pass
 from bnrecal.study.study import Study, make_study
 
-K, SIZES = 10, (128, 256, 512, 1024, 2048)
+K, SIZES = 10, (256, 512, 1024, 2048)
 CPU = torch.device("cpu")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bnrecal.metrics.boxes import Detections, GroundTruth
 from bnrecal.metrics.coco import coco_figures
-from bnrecal.metrics.map50 import map50
+from bnrecal.metrics.map50 import evidence, from_evidence, map50
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 
@@ -85,6 +85,8 @@ def test_equals_pycocotools_on_awkward_boxes(
     }
     expected = coco_figures(truth, found)["AP50"]
     assert map50(*as_arrays(truth, found)) == pytest.approx(expected, abs=1e-12)
+    # the same bits from the evidence of these boxes
+    assert from_evidence(evidence(*as_arrays(truth, found))) == map50(*as_arrays(truth, found))
 
 
 def test_only_a_hundred_detections_of_an_image_and_class_count() -> None:
@@ -114,6 +116,7 @@ def test_nothing_to_find_is_minus_one() -> None:
     empty = np.zeros(0, np.int64)
     truth = GroundTruth(3, empty, np.zeros((0, 4)), empty)
     assert map50(truth, Detections.join([])) == -1
+    assert from_evidence(evidence(truth, Detections.join([]))) == -1
 
 
 def test_parts_join_with_their_images() -> None:
