@@ -166,8 +166,11 @@ class RecalibrateBatchNorm(pl.Callback):
                 on_device = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
                 return self.forward(model, precision.convert_input(on_device))
 
+        # by name: training held them frozen on purpose, which calls for no warning
+        names = [name for name, module in pl_module.named_modules() if module in self._frozen]
+        settings = {"frozen": names or "none", **self.settings}
         with isolate_rng(), _as_in_training(pl_module, self._frozen):
-            self.report = do(pl_module, batches, n_samples=n, forward=forward, **self.settings)
+            self.report = do(pl_module, batches, n_samples=n, forward=forward, **settings)
 
     def _batches(self, trainer: "pl.Trainer") -> tuple[Iterable[Any], int | None]:
         """This process's batches, and how many images of them to read."""

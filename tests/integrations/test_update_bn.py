@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bnrecal
 from bnrecal import BnrecalError
+from bnrecal.recalibration.recalibrate import FrozenWarning
 from tests.recalibration.test_recalibrate import OfDict, deep_net, images, statistics
 from tests.recalibration.test_walk import everything, same
 
@@ -152,9 +153,10 @@ def test_frozen_and_unused_layers_keep_their_statistics() -> None:
     theirs = copy.deepcopy(model)
     theirs.forward = lambda x: theirs["frozen"](theirs["used"](x))  # type: ignore[method-assign]
     torch_update_bn(images(16).split(8), theirs)
-    report = bnrecal.update_bn(
-        list(images(16).split(8)), model, forward=lambda m, x: m["frozen"](m["used"](x[None][0]))
-    )
+    with pytest.warns(FrozenWarning, match=r"1 of 3 BatchNorms \(frozen\)"):
+        report = bnrecal.update_bn(
+            list(images(16).split(8)), model, forward=lambda m, x: m["frozen"](m["used"](x[None][0]))
+        )
     assert [model[name].get_buffer("running_mean").item() == 7 for name in model] == [False, True, True]
     assert [theirs[name].get_buffer("running_mean").item() == 7 for name in theirs] == [False, False, False]
     assert set(report.left_alone) == {"frozen", "unused"}
