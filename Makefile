@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: sweep test bench faults format clean
+.PHONY: sweep test test-busy bench faults gpu format clean
 
 sweep: $(READY)
 	$(BIN)/bnrecal sweep
@@ -15,6 +15,10 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
+# the tests three times beside processes that keep every processor busy
+test-busy: $(READY)
+	experiments/bench/busy_tests.sh
+
 # timings, as ratios measured side by side; about a quarter of an hour on two cores
 bench: $(READY)
 	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[bench]'
@@ -22,10 +26,15 @@ bench: $(READY)
 	$(BIN)/python experiments/bench/optimisers.py
 	$(BIN)/python -W ignore experiments/bench/grid.py
 	$(BIN)/python experiments/bench/memory.py
+	$(BIN)/python experiments/bench/norms.py
 
 # kills, full disks, lost nodes, hostile files, in number; about half an hour on two cores
 faults: $(READY)
 	$(BIN)/python -W ignore experiments/bench/faults.py
+
+# what is to be known of a GPU; on the processor, in small, where there is none; never run on a GPU so far
+gpu: $(READY)
+	$(BIN)/python experiments/gpu/run.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bnrecal.doctor.diagnose import diagnose
     from bnrecal.doctor.finding import Diagnosis, Finding
     from bnrecal.errors import BnrecalError
+    from bnrecal.integrations.update_bn import update_bn
     from bnrecal.recalibration.estimators import Cumulative, Ema, Estimator, Moments, Pooled
     from bnrecal.recalibration.recalibrate import Recalibration, recalibrate, recalibrated
     from bnrecal.recalibration.statistics import Statistics
@@ -23,6 +24,7 @@ _HOMES = {
     "diagnose": "doctor.diagnose",
     **dict.fromkeys(("Diagnosis", "Finding"), "doctor.finding"),
     "BnrecalError": "errors",
+    "update_bn": "integrations.update_bn",
     **dict.fromkeys(("Cumulative", "Ema", "Estimator", "Moments", "Pooled"), "recalibration.estimators"),
     **dict.fromkeys(("Recalibration", "recalibrate", "recalibrated"), "recalibration.recalibrate"),
     "Statistics": "recalibration.statistics",
@@ -43,14 +45,25 @@ __all__ = [
     "norms",
     "recalibrate",
     "recalibrated",
+    "update_bn",
 ]
+__version__: str
 
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
 
-    if name in _ROOMS:
-        return import_module(f"bnrecal.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bnrecal' has no attribute {name!r}")
-    return getattr(import_module(f"bnrecal.{_HOMES[name]}"), name)
+
+if not TYPE_CHECKING:  # or a type checker would let every misspelt name pass
+
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+        from importlib.metadata import version
+
+        if name == "__version__":
+            return version("bnrecal")
+        if name in _ROOMS:
+            return import_module(f"bnrecal.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'bnrecal' has no attribute {name!r}")
+        return getattr(import_module(f"bnrecal.{_HOMES[name]}"), name)

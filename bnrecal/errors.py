@@ -9,7 +9,15 @@ from collections.abc import Iterable
 
 
 class BnrecalError(Exception):
-    """A mistake the user can mend. `str(error)` is the one line to show."""
+    """A mistake the user can mend. `str(error)` is the one line to show.
+
+    >>> import bnrecal
+    >>> try:
+    ...     bnrecal.Ema(momentum=2)
+    ... except bnrecal.BnrecalError as error:
+    ...     print(error)
+    momentum=2: ema needs more than 0 and at most 1
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.executors.processes import Figures, figures, rows, start
+from tests.executors.processes import PATIENCE_S, Figures, figures, rows, start
 
 GRID = (
     *("sweep", "--task", "tiny", "--threads", "1", "--arch", "arch1,arch3", "--bs", "4,8"),
@@ -47,7 +47,7 @@ def undisturbed(folder: Path, *options: str) -> tuple[Figures, float]:
     """The figures to be equalled, and the seconds the sweep took."""
     started = time.monotonic()
     process = start(*GRID, *options, "--out", folder)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     return figures(folder), time.monotonic() - started
 
@@ -59,7 +59,7 @@ def _one_sweep(
     seen: set[str] = set()
     while True:
         process = start(*GRID, *options, "--out", out)
-        patience_s = rng.uniform(0, 1.2 * whole_s) if result.n_kills < n_kills else 300
+        patience_s = rng.uniform(0, 1.2 * whole_s) if result.n_kills < n_kills else PATIENCE_S
         try:
             _, err = process.communicate(timeout=patience_s)
         except subprocess.TimeoutExpired:

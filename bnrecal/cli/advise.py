@@ -2,17 +2,21 @@
 
 import json
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnrecal.cli.messages import write_text
-from bnrecal.cli.options import SectionedCommand, comma_list, device_option, gathered, input_options, setting
+from bnrecal.cli.messages import complain, write_text
+from bnrecal.cli.options import OUT, SectionedCommand, comma_list, gathered, input_options, setting
+from bnrecal.cli.running import Running, running_options
 
 if TYPE_CHECKING:
-    from bnrecal.study.study import Study
-    from bnrecal.sweep.doubling import Recommendation, Rung
+    from bnrecal.report.analysis.advice import Advice
+    from bnrecal.report.analysis.choice import Gap, Setting
+    from bnrecal.store.rows import Row
+    from bnrecal.sweep.doubling import Climbed
 
 
 @click.command(cls=SectionedCommand)
@@ -22,7 +26,13 @@ if TYPE_CHECKING:
 @setting("bs", callback=comma_list, help="Batch sizes to try.  [64]")
 @setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]")
 @setting("seed", help="Draws the fixed order of the calibration images.  [0]")
-@device_option
+@setting(
+    "out",
+    type=click.Path(path_type=Path),
+    default=OUT / "advise",
+    help="Folder for the rows.",
+    show_default=True,
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -35,17 +45,19 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=1),
     default=60.0,
     show_default=True,
-    help="Begin nothing that would take longer.",
+    help="Begin nothing that would take longer, and end what does.",
 )
 @click.option("--max-images", type=click.IntRange(min=1), help="Calibration images to read per architecture.")
 @click.option("--json", "as_json", is_flag=True, help="The answer for machines.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
 @click.pass_context
+@running_options
 def advise(
     context: click.Context,
     /,
+    running: Running,
     study: Path | None,
-    device: str,
+    out: Path,
     tolerance: float,
     max_seconds: float,
     max_images: int | None,
@@ -55,39 +67,53 @@ def advise(
 ) -> int:
     """Find the cheapest setting without a grid: double the images until eval stops improving.
 
-    Works for any task and model. Prints the setting, why it is enough, its cost, and the code to use.
+    Works for any task and model, on the network as it stands first. What is measured stays in
+    OUT/rows.jsonl, so the same command goes on where it was stopped; `bnrecal report --out OUT` says the
+    same. Prints what to do, why, its cost, and the code to use.
     """
-    from bnrecal.host.device import check_device_name
     from bnrecal.plan.opened import open_study
+    from bnrecal.report.analysis.summary import make_report
+    from bnrecal.store.store import Store
     from bnrecal.sweep import doubling as room
 
-    check_device_name(device)
     settings, places = gathered(context, study, options)
     settings.setdefault("estimator", room.ESTIMATORS)
+    settings["samples"] = (2**62,)  # enough for any batch; the ladders say which
     opened = open_study(settings, places)
-    chosen, task = opened.study, opened.task
+    task = opened.task
+    for note in opened.notes:
+        click.echo(f"note: {note}", err=True)
     fitting = min(room.BATCH_SIZE, max(1, task.n_calibration // 4))
-    sizes = chosen.bs if "bs" in settings else (fitting,)
-    budget = room.Budget(max_seconds, max_images)
-    found = room.advise(opened, device, tolerance, budget, _show, sizes)
-    text = _as_json(found) if as_json else _as_text(found, chosen)
+    sizes = opened.study.bs if "bs" in settings else (fitting,)
+    store = Store(out)
+    with running.open(opened.study, opened) as executor:
+        budget = room.Budget(max_seconds, max_images)
+        found = room.climb(opened, store, executor, tolerance, budget, _show, sizes)
+    (advice,) = make_report(found.rows, store.folder, tolerance).advice or (None,)
+    text = _as_json(found, advice) if as_json else _as_text(found, advice, task.n_evaluation)
     if output is None:
         click.echo(text, nl=False)
     else:
         write_text(output, text)
+    if found.failed:
+        first = found.failed[0]
+        return complain(f"{len(found.failed)} cells failed; the first, {first['arch']}: {first['error']}", 3)
     return 0
 
 
-def _show(rung: "Rung") -> None:
-    evals = ", ".join(f"{arch} {value:.4f}" for arch, value in list(rung.evals.items())[:6])
-    click.echo(f"{rung.estimator} bs {rung.batch_size}, {rung.n_samples:,} images: eval {evals}", err=True)
+def _show(row: "Row") -> None:
+    from bnrecal.study.axes import label
+
+    said = f"eval {row['eval']:.4f}" if row["status"] == "done" else f"failed: {row['error']}"
+    click.echo(f"{label(row, ('estimator',))}: {said}", err=True)
 
 
-def _as_text(found: "Recommendation", study: "Study") -> str:
-    lines = [*_table(found), ""]
-    lines += [line for said in _sentences(found) for line in textwrap.wrap(said, 79)]
-    rung = found.chosen
-    if rung is not None:
+def _as_text(found: "Climbed", advice: "Advice | None", n_evaluation: int) -> str:
+    lines = [*_table(found, n_evaluation), ""]
+    said = advice.sentences() if advice else ["Too little was measured to advise anything."]
+    lines += [line for sentence in [*said, *_unfinished(found)] for line in textwrap.wrap(sentence, 79)]
+    if advice is not None and advice.verdict == "use":
+        rung = advice.choice.chosen
         momentum = "" if rung.momentum is None else f", momentum={rung.momentum:g}"
         lines += [
             "",
@@ -100,96 +126,85 @@ def _as_text(found: "Recommendation", study: "Study") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(found: "Recommendation") -> list[str]:
-    """Mean eval by images (lines) and rule (columns)."""
+def _table(found: "Climbed", n_evaluation: int) -> list[str]:
+    """Mean eval by images (lines) and rule (columns), the networks as they stand first."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from bnrecal.report.analysis.sections import METRIC_NAMES
+    from bnrecal.report.analysis.wording import counted
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("images", justify="right")
-    several = len({ladder.batch_size for ladder in found.ladders}) > 1
-    for ladder in found.ladders:
-        how = ladder.estimator if ladder.momentum is None else f"{ladder.estimator} {ladder.momentum:g}"
-        table.add_column(f"{how}\nbs {ladder.batch_size}" if several else how, justify="right")
-    counts = sorted({rung.n_samples for ladder in found.ladders for rung in ladder.rungs})
-    for count in counts:
+    climbed = [ladder for ladder in found.ladders if ladder.rungs]
+    several = len({ladder.batch_size for ladder in climbed}) > 1
+    for ladder in climbed:
+        how = ladder.name if several else ladder.name.rpartition(" bs ")[0]
+        table.add_column(how.replace(" bs ", "\nbs "), justify="right")
+    for count in sorted({rung.n_samples for ladder in climbed for rung in ladder.rungs}):
         evals = [
             next((f"{r.mean_eval:.4f}" for r in ladder.rungs if r.n_samples == count), "")
-            for ladder in found.ladders
+            for ladder in climbed
         ]
         table.add_row(f"{count:,}", *evals)
     console = Console(markup=False, highlight=False, no_color=True, force_terminal=False)
     with console.capture() as captured:
         console.print(table)
-    n = len(found.archs)
-    over = "" if n == 1 else f", mean over {n} architectures"
-    head = f"eval {METRIC_NAMES.get(found.metric, found.metric)} on {found.n_evaluation:,} images{over}"
-    return [head, *(line.rstrip() for line in captured.get().splitlines() if line.strip())]
+    archs = {row["arch"] for row in found.rows}
+    over = "" if len(archs) == 1 else f", mean over {counted(len(archs), 'architecture')}"
+    metric = found.rows[0]["metric"]
+    head = f"eval {METRIC_NAMES.get(metric, metric)} on {n_evaluation:,} images{over}"
+    stored = [row["eval"] for row in found.rows if row["estimator"] == "stored"]
+    stands = [f"as it stands: {sum(stored) / len(stored):.4f}"] if stored else []
+    return [head, *stands, *(line.rstrip() for line in captured.get().splitlines() if line.strip())]
 
 
-def _sentences(found: "Recommendation") -> list[str]:
-    """What to use and how sure that is, or why there is no answer."""
-    from bnrecal.report.analysis.durations import spoken
-    from bnrecal.sweep.doubling import behind
-
-    rung = found.chosen
-    best = f"{found.best.estimator}, {found.best.n_samples:,} images"
-    if rung is None:
-        reasons = ", ".join(
-            f"{ladder.estimator}: {ladder.stopped or 'no images left'}" for ladder in found.ladders
-        )
-        return [
-            f"No setting was seen to be enough ({reasons}). The highest so far: {best}, mean eval "
-            f"{found.best.mean_eval:.4f}. Give more --max-seconds, --max-images or calibration images."
-        ]
-    gap = behind(rung, found.best)
-    each = "" if len(found.archs) == 1 else " on any architecture"
-    said = [f"Use {rung.estimator}, batches of {rung.batch_size}, {rung.n_samples:,} images."]
-    if found.shown:
-        said.append(
-            f"Neither twice as many images nor the best measured ({best}) is better by more than "
-            f"{found.tolerance:g}{each}, with 95 % confidence (at most {max(0.0, gap.bound or 0.0):.4f})."
-        )
-    else:
-        reach = "" if gap.bound is None else f": the interval reaches {gap.bound:.4f}"
-        said.append(
-            f"Neither twice as many images nor the best measured ({best}) is better by more than "
-            f"{found.tolerance:g} beyond noise{each}. {found.n_evaluation:,} evaluation images are too few "
-            f"to be certain{reach}."
-        )
-    said.append(
-        f"Cost: {spoken(rung.recal_s)} an architecture, {spoken(1000 * rung.recal_s)} for 1,000. "
-        f"Found in {spoken(found.seconds)}."
-    )
+def _unfinished(found: "Climbed") -> list[str]:
+    """Where the climb ended for want of time or images, or by a failure, and what would go on."""
+    ends = ("out of", "all images")
+    cut = [f"{lad.name} {lad.stopped}" for lad in found.ladders if lad.stopped.startswith(ends[0])]
+    said = []
+    if cut:
+        said.append(f"The climb was cut short ({', '.join(cut)}): give more --max-seconds or --max-images.")
+    said += [f"{lad.name}: {lad.stopped}." for lad in found.ladders if " failed at " in lad.stopped]
     return said
 
 
-def _as_json(found: "Recommendation") -> str:
-    rung = found.chosen
+def _as_json(found: "Climbed", advice: "Advice | None") -> str:
+    choice = advice.choice if advice else None
+    stored: Mapping[str, Row] = choice.stored if choice else {}
     facts = {
-        "settled": rung is not None,
-        "shown": found.shown,
-        "tolerance": found.tolerance,
-        "archs": list(found.archs),
-        "metric": found.metric,
-        "setting": None if rung is None else _facts(rung),
-        "best": _facts(found.best),
+        "verdict": advice.verdict if advice else None,
+        "settled": bool(choice and (choice.doubled or (choice.chosen is not choice.best and choice.shown))),
+        "shown": bool(choice and choice.shown),
+        "tolerance": choice.tolerance if choice else None,
+        "archs": sorted({row["arch"] for row in found.rows}),
+        "metric": found.rows[0]["metric"],
+        "stored": {arch: row["eval"] for arch, row in stored.items()},
+        "setting": None if choice is None or not choice.archs else _facts(choice.chosen),
+        "best": None if choice is None else _facts(choice.best),
+        "harmed": [] if choice is None else _gaps(choice.harmed),
+        "helped": [] if choice is None else _gaps(choice.helped),
+        "behind": [] if choice is None else _gaps(choice.behind),
+        "sentences": advice.sentences() if advice else [],
         "rungs": [_facts(rung) for ladder in found.ladders for rung in ladder.rungs],
-        "stopped": {f"{lad.estimator} bs {lad.batch_size}": lad.stopped for lad in found.ladders},
+        "stopped": {ladder.name: ladder.stopped for ladder in found.ladders},
         "seconds": round(found.seconds, 3),
     }
     return json.dumps(facts, indent=1) + "\n"
 
 
-def _facts(rung: "Rung") -> dict[str, Any]:
+def _facts(rung: "Setting") -> dict[str, Any]:
     return {
         "estimator": rung.estimator,
         "momentum": rung.momentum,
         "batch_size": rung.batch_size,
         "n_samples": rung.n_samples,
-        "eval": dict(rung.evals),
-        "recal_s": round(rung.recal_s, 6),
+        "eval": {arch: row["eval"] for arch, row in rung.rows.items()},
+        "recal_s": round(rung.seconds("recal_s"), 6),
     }
+
+
+def _gaps(found: "Sequence[Gap]") -> list[dict[str, Any]]:
+    return [{"arch": one.arch, "by": one.eval, "interval": one.interval} for one in found]

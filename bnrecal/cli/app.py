@@ -7,8 +7,10 @@ from typing import NoReturn
 import click
 
 from bnrecal.cli.advise import advise
+from bnrecal.cli.average import average
 from bnrecal.cli.compare import compare
 from bnrecal.cli.doctor import doctor
+from bnrecal.cli.example import example
 from bnrecal.cli.messages import complain
 from bnrecal.cli.recalibrate import recalibrate
 from bnrecal.cli.report import report
@@ -53,5 +55,5 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, report, advise, recalibrate, doctor, compare, show, verify, train):
+for command in (sweep, report, advise, recalibrate, average, doctor, compare, show, verify, train, example):
     cli.add_command(command)

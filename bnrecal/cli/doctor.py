@@ -16,19 +16,30 @@ COLOURS = {"wrong": "red", "note": "yellow", "fine": "green", "skipped": "bright
 
 @click.command(cls=SectionedCommand)
 @input_options
-@single.with_options(single.ARCH, single.BATCH, single.COUNT, single.SEED, device_option)
+@single.with_options(single.ARCH, single.BATCH, single.COUNT, single.SEED, single.FROZEN, device_option)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def doctor(context: click.Context, /, study: Path | None, device: str, as_json: bool, **options: Any) -> int:
+def doctor(
+    context: click.Context,
+    /,
+    study: Path | None,
+    device: str,
+    frozen: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Find out why a network evaluates badly, or otherwise at another batch size.
 
     Every check gives a line of evidence, and a remedy where something is wrong. Exit code 3 then.
     """
     from bnrecal.doctor.checkup import diagnose_one
     from bnrecal.host.device import choose_device
+    from bnrecal.host.threads import threads_fitting
 
     opened = single.one_setting(context, study, options)
-    found = diagnose_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
+    rule = single.frozen_of(frozen)
+    with threads_fitting():
+        found = diagnose_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True), rule)
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else _drawn(found))
     if found.wrong:
         return complain(f"wrong: {', '.join(finding.check for finding in found.wrong)}", 3)

@@ -45,13 +45,22 @@ INPUTS = (
     setting("classes", callback=comma_list, help="Class names in the order of the network's outputs."),
     setting("order", help="random (by --seed), file, or a list of images.  [random]"),
     setting("preprocess", help="Whose preprocessing: task or model.  [task]"),
-    setting("image-size", help="Side, or HEIGHTxWIDTH."),
-    setting("fit", help="crop (classification) or stretch (detection)."),
+    setting("image-size", help="Side, or HEIGHTxWIDTH.  [the data set's, for fashion-mnist and cifar10]"),
+    setting("fit", help="crop or stretch.  [crop; stretch for detection]"),
     setting("resize", help="Shorter side before the centre crop.  [that of the crop]"),
     setting("interpolation", help="bilinear, bicubic, nearest or lanczos.  [bilinear]"),
-    setting("channels", help="1 (grey) or 3."),
-    setting("mean", callback=comma_list, help="Of pixels / 255: one value, or one per channel."),
-    setting("std", callback=comma_list, help="The same for the standard deviation."),
+    setting("channels", help="1 (grey) or 3.  [3; 1 for fashion-mnist]"),
+    setting(
+        "mean",
+        callback=comma_list,
+        help="Of pixels / 255: one value, or one per channel.  [that of fashion-mnist or cifar10; "
+        "else ImageNet's 0.485,0.456,0.406, or 0.449 for grey; 0 for torchvision's detectors]",
+    ),
+    setting(
+        "std",
+        callback=comma_list,
+        help="The same for the standard deviation.  [0.229,0.224,0.225, or 0.226 for grey; as --mean]",
+    ),
     setting("transforms", help="module:name of a callable on Pillow images, instead of the five above."),
     setting(
         "allow-random-transforms", is_flag=True, default=None, help="One fixed random view of each image."

@@ -1,18 +1,26 @@
 """`bnrecal recalibrate`."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bnrecal.cli import single
+from bnrecal.cli.messages import complain
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
+
+EVEN_IF_WORSE = click.option(
+    "--even-if-worse", is_flag=True, help="Write the file even where the metric fell beyond noise."
+)
 
 
 @click.command(cls=SectionedCommand)
 @input_options
-@single.with_options(single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, device_option)
+@single.with_options(
+    single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, single.FROZEN, device_option
+)
 @click.option(
     "-o",
     "--output",
@@ -21,6 +29,7 @@ from bnrecal.cli.options import SectionedCommand, device_option, input_options
     help="The file to write: safetensors, the weights with their new statistics.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@EVEN_IF_WORSE
 @click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
@@ -29,33 +38,89 @@ def recalibrate(
     /,
     study: Path | None,
     device: str,
+    frozen: str | None,
     output: Path,
     force: bool,
+    even_if_worse: bool,
     every: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Re-estimate one network's statistics and write its weights.
 
-    Prints the metric before and after, and how far each layer's statistics moved.
+    Prints the metric before and after, and how far each layer's statistics moved. Where the metric fell
+    beyond the noise of the evaluation images nothing is written (exit code 3) but with --even-if-worse.
     """
-    from bnrecal.host.device import choose_device
-    from bnrecal.measure.one_network import recalibrate_one
     from bnrecal.networks.saved_weights import check_free
 
     check_free(output, force, "--output")
+    rule = single.frozen_of(frozen)
     opened = single.one_setting(context, study, options)
-    found = recalibrate_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True))
-    found.write(output, opened.study, force)
-    click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
-    if as_json:
-        click.echo(json.dumps({**found.to_dict(), "output": str(output)}, indent=1))
-        return 0
+    return write_recalibrated(opened, device, output, Writing(force, even_if_worse, every, as_json), rule)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How the result is written and shown."""
+
+    force: bool = False
+    even_if_worse: bool = False
+    every: bool = False  # layer is shown
+    as_json: bool = False
+
+
+def write_recalibrated(
+    opened: Any, device: str, output: Path, how: Writing, frozen: Any = "auto", weights: str | None = None
+) -> int:
+    """Do what this opened study of one cell asks for, print what came of it, and give the exit code.
+
+    The file's header calls its weights `weights`.
+    """
+    from bnrecal.host.device import choose_device
+    from bnrecal.host.threads import threads_fitting
+    from bnrecal.measure.one_network import recalibrate_one
+
+    def stage(said: str) -> None:
+        click.echo(said, err=True)
+
+    with threads_fitting():
+        found = recalibrate_one(opened, choose_device(device), stage, frozen)
+    written = how.even_if_worse or found.verdict != "worse"
+    if written:
+        study = opened.study if weights is None else opened.study.model_copy(update={"weights": weights})
+        found.write(output, study, how.force)
+        click.echo(f"written: {output}, {output.stat().st_size:,} bytes", err=True)
+    if how.as_json:
+        facts = {**found.to_dict(), "written": written, "output": str(output) if written else None}
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        _print(found, how.every)
+    return 0 if written else complain(f"{output} was not written; --even-if-worse writes it", 3)
+
+
+def _print(found: Any, every: bool) -> None:
+    """The verdict, the metric before and after, and the layers."""
+    from bnrecal.recalibration.recalibrate import alone
+    from bnrecal.recalibration.shown import MOST_LAYERS, table
+
+    click.echo(_verdict(found))
     click.echo(_summary(found))
-    click.echo(table(found.shifts, None if every else 10))
-    for name, reason in found.report.left_alone.items():
-        click.echo(f"left alone: {name or 'the model'}: {reason}")
-    return 0
+    click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
+    for line in alone(found.report.left_alone):
+        click.echo(line)
+
+
+def _verdict(found: Any) -> str:
+    """What the new statistics do to the metric; the first line."""
+    change = f"{found.after - found.before:+.4f}"
+    if found.interval is None:
+        return f"{change}: too few evaluation images to say how certain that is"
+    interval = f"95 % interval {found.interval[0]:+.4f} to {found.interval[1]:+.4f}"
+    if found.verdict == "worse":
+        return f"WORSE: {change} ({interval}): leave the statistics as they are"
+    if found.verdict == "better":
+        return f"Better: {change} ({interval})"
+    return f"Not shown to help: {change} ({interval})"
 
 
 def _summary(found: Any) -> str:
@@ -68,32 +133,3 @@ def _summary(found: Any) -> str:
         f"{cell.estimator}{momentum}, {cell.n_samples:,} images in batches of {cell.batch_size}, "
         f"seed {cell.seed}: {found.report.seconds:.1f} s\n"
     )
-
-
-def table(shifts: list[Any], most: int | None) -> str:
-    """The layers' changes in at most 80 columns, the largest first."""
-    rows = [f"{'':40}  {'mean moved by':>13}  {'variance by':>14}"]
-    rows.append(f"{'layer':34} {'chan.':>5}  {'rms':>6} {'worst':>6}  {'typical':>7} {'range':>12}")
-    for shift in shifts[:most]:
-        name = shift.layer or "the model itself"
-        name = name if len(name) <= 34 else f"...{name[-31:]}"
-        if shift.size == float("inf"):
-            tail = "from NaN, infinity or a negative variance"
-        else:
-            ends = f"{_short(shift.var_lowest)}-{_short(shift.var_highest)}"
-            mean = f"{_short(shift.mean):>6} {_short(shift.mean_worst):>6}"
-            tail = f"{mean}  {_short(shift.var_ratio):>7} {ends:>12}"
-        rows.append(f"{name:34} {shift.n_channels:>5}  {tail}")
-    if most is not None and len(shifts) > most:
-        rows.append(f"and {len(shifts) - most} layers that changed less (--all)")
-    rows.append("")
-    rows.append("mean: distance in old standard deviations, over the channels of a layer;")
-    rows.append("variance: new by old, geometric mean over the channels, lowest and highest.")
-    return "\n".join(rows)
-
-
-def _short(value: float) -> str:
-    """Three significant digits, at most five characters below a million."""
-    if value >= 1e5 or 0 < value < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

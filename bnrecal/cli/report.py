@@ -29,6 +29,8 @@ FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
     show_default=True,
     help="Eval the advised setting may fall short by.",
 )
+@click.option("--rows", "in_rows", metavar="AXIS", help="Axis down the tables of trained networks.")
+@click.option("--columns", "in_columns", metavar="AXIS", help="Axis across them.  [what varies most]")
 @click.option("--figures", type=click.Path(path_type=Path), help="Write every figure there, as SVG and PNG.")
 @click.option("--watch", is_flag=True, help="Follow the rows another process writes, until Ctrl-C.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
@@ -37,6 +39,8 @@ def report(
     layout: str,
     published: bool,
     tolerance: float,
+    in_rows: str | None,
+    in_columns: str | None,
     figures: Path | None,
     watch: bool,
     output: Path | None,
@@ -59,7 +63,7 @@ def report(
         rows = published_rows() if published else store.evaluated()
         if not rows:
             raise BnrecalError(f"--out: no rows in {store.path}; run `bnrecal sweep` first")
-        made = make_report(rows, None if published else out, tolerance)
+        made = make_report(rows, None if published else out, tolerance, in_rows, in_columns)
         if figures is not None:
             _draw(made, figures)
             if layout == "table" and output is None:

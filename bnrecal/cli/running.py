@@ -27,7 +27,7 @@ RUNNING: tuple[Callable[[Any], Any], ...] = (
         "--threads",
         type=click.IntRange(min=1),
         envvar="BNRECAL_THREADS",
-        help="Processor threads of each process.  [torch's choice]",
+        help="Processor threads of each process.  [torch's choice, fewer while others keep processors busy]",
     ),
     click.option(
         "--timeout",

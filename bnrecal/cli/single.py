@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from bnrecal.cli.options import gathered, setting
+
+if TYPE_CHECKING:
+    from bnrecal.recalibration.frozen import Frozen
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +29,22 @@ RULE = (
     setting("estimator", callback=_alone, help=f"ema, cumulative, pooled or exact.  [{ESTIMATOR}]"),
     setting("momentum", callback=_alone, help="Momentum of ema.  [0.1]"),
 )
+
+FROZEN = setting(
+    "frozen",
+    help="BatchNorms that keep their statistics: auto, by_mode, none, or names, comma list.  [auto: those in "
+    "eval mode, if others are in train mode]",
+)
+
+
+def frozen_of(value: str | None) -> "Frozen":
+    """The rule this option names, or its list of names."""
+    from bnrecal.recalibration.frozen import RULES
+
+    word = (value or "auto").strip().replace("-", "_")
+    if word in RULES:
+        return cast("Frozen", word)
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
 
 
 def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

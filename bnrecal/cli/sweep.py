@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import textwrap
 import time
 from collections import Counter
 from contextlib import closing
@@ -15,6 +16,7 @@ from bnrecal.cli.messages import complain
 from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, input_options, setting
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
+from bnrecal.report.analysis.wording import counted
 
 MANY_TRAININGS = 100  # a grid with more is not begun without a word
 
@@ -91,24 +93,30 @@ def sweep(
 def _show_plan(plan: Any, store: Any) -> None:
     from bnrecal.sweep.plan import estimated_s
 
-    for todo in plan.passes:
-        click.echo(_pass_line(todo, plan.opened.recipes))
+    lines = [_pass_line(todo, plan.opened.recipes) for todo in plan.passes]
+    todo_of = f"{len(plan.cells_to_do):,} of {counted(len(plan.cells), 'cell')} to do"
     n_evaluated = len(plan.cells_to_do) * plan.n_evaluation
-    trained = (
-        f"{len(plan.trainings)} networks to train on {plan.n_trained_on:,} images; " if plan.trainings else ""
-    )
-    click.echo(
-        f"{trained}{len(plan.cells_to_do)} of {len(plan.cells)} cells to do in "
-        f"{len(plan.passes) - len(plan.trainings)} passes: "
-        f"{plan.n_images:,} images to calibrate with, {n_evaluated:,} to evaluate; "
-        f"about {estimated_s(plan, store):.0f} s"
-    )
+    if plan.trainings:
+        n_networks = counted(len(plan.trainings), "network")
+        lines.append(f"{n_networks} to train on {plan.n_trained_on:,} images")
+    if plan.passes:
+        n_walks = counted(len(plan.passes) - len(plan.trainings), "pass", "passes")
+        lines += [
+            f"{todo_of} in {n_walks}: {plan.n_images:,} images to calibrate with, {n_evaluated:,} to "
+            f"evaluate; about {estimated_s(plan, store):.0f} s"
+        ]
+    else:
+        lines.append(todo_of)
+    for line in lines:
+        for part in textwrap.wrap(line, 80, subsequent_indent="  ", break_long_words=False):
+            click.echo(part)
 
 
 def _counted(plan: Any) -> str:
     n = len(plan.trainings)
-    trained = f"{n} network{'s' * (n != 1)} to train, " if n else ""
-    return f"{trained}{len(plan.cells_to_do)} cells in {len(plan.passes) - n} passes"
+    trained = f"{counted(n, 'network')} to train, " if n else ""
+    walks = counted(len(plan.passes) - n, "pass", "passes")
+    return f"{trained}{counted(len(plan.cells_to_do), 'cell')} in {walks}"
 
 
 def _ask(plan: Any, store: Any) -> None:
@@ -196,7 +204,8 @@ def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     failed = [cell for cell in of if status.get(cell.key) == "failed"]
     if not failed:
         if not plan.passes:
-            click.echo(f"all {len(of)} cells are done; see `bnrecal report`", err=True)
+            done = f"all {len(of):,} cells are" if len(of) > 1 else "the one cell is"
+            click.echo(f"{done} done; see `bnrecal report`", err=True)
         return 0
     kinds = ", ".join(f"{n} {kind}" for kind, n in failures.items())
     study = str(store.keep_study(plan.study))

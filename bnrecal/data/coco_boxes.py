@@ -14,14 +14,12 @@ from bnrecal.errors import BnrecalError
 _MAX_PIXELS = 1e6  # no side or coordinate is larger
 
 
-def read_coco(
-    path: Path, root: Path, option: str, classes: tuple[str, ...] | None, leave_out_bad: bool = False
-) -> BoxedImages:
+def read_coco(path: Path, root: Path, option: str, classes: tuple[str, ...] | None) -> BoxedImages:
     """The images of the document, in its order, with their boxes; files below `root`.
 
     Classes are the categories by id, unless given by name. Raises BnrecalError, naming the document and
-    the entry: not such a document, an unknown image or category, an id twice, a box without area (which
-    `leave_out_bad` counts and leaves out).
+    the entry: not such a document, an unknown image or category, an id twice. Boxes whose width or height
+    is not above 0 are counted and left out.
     """
     place = f"{option} {path}"
     document = _document(path, option)
@@ -46,8 +44,6 @@ def read_coco(
         if category not in index:
             raise BnrecalError(f"{at}: category_id {category!r} is not among the categories")
         if box[2] <= 0 or box[3] <= 0:
-            if not leave_out_bad:
-                raise BnrecalError(f"{at}: box {box} has no area; mend it or use --skip-bad-images")
             n_left_out += 1
             continue
         objects.append((position[image], *box, index[category], crowd))

@@ -40,7 +40,7 @@ class BoxedImages:
     crowd: NDArray[np.bool_]
     sizes: Int64s
     classes: tuple[str, ...]
-    n_left_out: int = 0  # boxes without area that were asked to be left out
+    n_left_out: int = 0  # boxes without area
 
     def facts(self) -> bytes:
         parts = (self.image.astype("<i8"), self.boxes.astype("<f8"), self.labels.astype("<i8"), self.crowd)

@@ -4,13 +4,31 @@ What is imported here runs with the user's rights. It is named on the command li
 in a study file of the user's own; nothing else in a file is ever run.
 """
 
+import contextlib
+import functools
 import re
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from bnrecal.errors import BnrecalError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def on_stderr(call: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The same with what it prints sent to stderr: stdout carries the answer alone."""
+
+    @functools.wraps(call)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with contextlib.redirect_stdout(sys.stderr):
+            return call(*args, **kwargs)
+
+    return called
+
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -28,7 +46,7 @@ def imported(name: str, place: str) -> Any:
     if here not in sys.path:
         sys.path.append(here)  # last: the user's file must not hide an installed module
     try:
-        found: Any = import_module(module_name)
+        found: Any = on_stderr(import_module)(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and module_name.startswith(error.name):
             raise BnrecalError(f"{place}: no module {error.name!r} here or installed ({name})") from None

@@ -14,13 +14,13 @@ from bnrecal.errors import BnrecalError
 _MAX_PIXELS = 1e6
 
 
-def read_voc(
-    ids_file: Path, root: Path, option: str, classes: tuple[str, ...] | None, leave_out_bad: bool = False
-) -> BoxedImages:
+def read_voc(ids_file: Path, root: Path, option: str, classes: tuple[str, ...] | None) -> BoxedImages:
     """The images of the id list, in its order.
 
     Boxes are VOC's, 1-based with both ends included: xmin = 1, xmax = 10 is 10 pixels wide from x = 0.
-    Objects marked difficult count as crowd: they need not be found. Classes are the names that occur,
+    A box whose sides do not lie apart (xmax <= xmin or ymax <= ymin) has no area: it is counted and left
+    out, as training on such boxes does everywhere (COCO counts boxes of width or height 0 alike). Objects
+    marked difficult count as crowd: they need not be found. Classes are the names that occur,
     sorted, unless given. Raises BnrecalError naming the file at fault.
     """
     ids = _ids(ids_file, option)
@@ -39,9 +39,7 @@ def read_voc(
         sizes.append(_size(tree, path))
         for entry in tree.findall("object"):
             box = _box(entry, path)
-            if box[2] <= 0 or box[3] <= 0:
-                if not leave_out_bad:
-                    raise BnrecalError(f"{path}: box {box} has no area; mend it or use --skip-bad-images")
+            if box[2] <= 1 or box[3] <= 1:  # both ends included: sides that coincide are one pixel apart
                 n_left_out += 1
                 continue
             names.append(_name(entry, path))

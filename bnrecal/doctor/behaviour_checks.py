@@ -2,14 +2,15 @@
 
 import math
 
-from torch.nn.modules.dropout import _DropoutNd
-
+from bnrecal.data.normalisations import words
+from bnrecal.doctor.chance import differ
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
-from bnrecal.doctor.outputs import NotByImageError, Outputs
-from bnrecal.doctor.patient import EVALUATION_SIZES, ModelError, Patient
+from bnrecal.doctor.outputs import NotByImageError
+from bnrecal.doctor.patient import ModelError, Patient, Sizes
 from bnrecal.doctor.statistics_checks import described, far
+from bnrecal.doctor.weighing import PREPARE_FIRST, UNASKED, Gain
 from bnrecal.errors import BnrecalError
-from bnrecal.recalibration.batches import count_images
+from bnrecal.measure.preparation import BAD
 
 SAME_METRIC = 1e-4  # a metric of about 1 may move so much for the order of additions alone
 SAME_METRIC_HALF = 2e-2
@@ -52,33 +53,28 @@ def train_mode(patient: Patient) -> Finding:
 
 def randomness(patient: Patient) -> Finding:
     """Dropout that stays active after eval(), and outputs that differ for the same batch."""
-    modules = patient.in_evaluation.named_modules()
-    active = [n for n, m in modules if isinstance(m, _DropoutNd) and m.training and m.p > 0]
+    active = patient.active_dropout
     remedy = "let eval() reach it, and pass training=self.training to functional dropout"
     if active:
         what = f"{len(active)} dropout layers ({', '.join(active[:3])}) stay active after eval()"
         return answer("wrong", what, remedy, active)
-    first = Outputs.gathered([(count_images(patient.kept[0]), patient.seen.output)])
-    distance = first.distance(patient.repeated)
-    if distance > patient.repeated.tolerance:
-        what = f"the same batch twice gives outputs {distance:.2g} standard deviations apart"
+    if patient.repeated_gap > patient.repeated.tolerance:
+        what = f"the same batch twice gives outputs {patient.repeated_gap:.2g} standard deviations apart"
         return answer("wrong", what, remedy)
     return answer("fine", "the same batch twice gives the same outputs")
 
 
 def _check_repeatable(patient: Patient) -> None:
-    try:
-        random = randomness(patient).level == "wrong"
-    except NotByImageError:
-        random = False  # not known to be
-    if random:
+    if patient.is_random:
         raise BnrecalError("outputs are random, so there is nothing to compare; see randomness")
 
 
 def by_batch_size(patient: Patient) -> Finding:
-    """Outputs and metric in batches of 1, 8 and 64: an image's neighbours must not matter."""
+    """Outputs and metric in batches of several sizes: an image's neighbours must not matter."""
     assert patient.seen
-    sizes = ", ".join(map(str, EVALUATION_SIZES))
+    compared = patient.compared_sizes
+    if not patient.has_metric:
+        _check_several(compared)
     try:
         _check_repeatable(patient)
         gap, allowed = patient.gap_between_sizes
@@ -89,25 +85,33 @@ def by_batch_size(patient: Patient) -> Finding:
             raise
         gap, allowed = None, 0.0
     if gap is not None and gap > allowed:
-        what = f"outputs at batch sizes {sizes} differ by {gap:.2g} standard deviations"
+        what = f"outputs at batch sizes {compared} differ by {gap:.2g} standard deviations"
+        what += f" ({compared.images})"
         return answer("wrong", _metrics(patient, what), _NEIGHBOURS)
     if not patient.has_metric:
-        return answer("fine", f"outputs at batch sizes {sizes} agree to {gap:.1g} standard deviations")
+        what = f"outputs at batch sizes {compared} agree to {gap:.1g} standard deviations"
+        return answer("fine", f"{what} ({compared.images})")
     return _by_metric(patient, gap)
+
+
+def _check_several(tried: Sizes) -> None:
+    if len(tried.sizes) < 2:
+        raise BnrecalError(f"{tried.images}: too few for batches of different sizes")
 
 
 def _by_metric(patient: Patient, gap: float | None) -> Finding:
     """The metric at each size, where the outputs agree to `gap` or cannot be compared (None)."""
-    sizes = ", ".join(map(str, EVALUATION_SIZES))
+    scored = patient.scored
+    _check_several(scored)
     try:
         metrics = patient.metrics_by_size
     except ModelError as error:
         return answer("wrong", str(error), "evaluate(model, batches) has to take batches of any size")
     shown = ", ".join(f"{metric:.4f}" for metric in metrics)
+    what = f"metric at batch sizes {scored}: {shown} ({scored.images})"
     allowed = SAME_METRIC_HALF if patient.half else SAME_METRIC
     if max(metrics) - min(metrics) <= allowed * max(1.0, *map(abs, metrics)) or all(map(math.isnan, metrics)):
-        return answer("fine", f"metric at batch sizes {sizes}: {shown} ({patient.n_scored} images)")
-    what = f"metric at batch sizes {sizes}: {shown}"
+        return answer("fine", what)
     if gap is None:
         return answer("wrong", what, _NEIGHBOURS)
     remedy = "do not average per-batch metrics: score all images together, or weigh batches by their images"
@@ -125,26 +129,42 @@ def _metrics(patient: Patient, what: str) -> str:
         shown = ", ".join(f"{metric:.4f}" for metric in patient.metrics_by_size)
     except BnrecalError as error:
         return f"{what}; {error}"
-    return f"{what}; metric {shown}"
+    return f"{what}; metric at batch sizes {patient.scored}: {shown} ({patient.scored.images})"
 
 
 def train_gap(patient: Patient) -> Finding:
     """Evaluation by the stored statistics beside normalising by batch and by re-estimated ones."""
     _check_repeatable(patient)
     if patient.has_metric:
-        now, batch, fresh = patient.metrics
-        what = f"metric {now:.4f} with the stored statistics, {batch:.4f} by batch, {fresh:.4f} re-estimated"
-        best = max(x for x in (batch, fresh, -math.inf) if not math.isnan(x))
-        allowed = max(0.02, 1.5 / math.sqrt(patient.n_scored)) * max(abs(now), abs(best))
-        wrong = math.isnan(now) or best - now > max(allowed, 1e-3)
-    else:
-        stored, again = patient.gaps_to_train_mode
-        what = f"outputs are {stored:.2g} standard deviations from those by batch, "
-        what += f"{again:.2g} with statistics of other images"
-        wrong = not stored <= 2 * again + 0.1
-    if not wrong:
+        return _gap_in_metric(patient)
+    stored, again = patient.gaps_to_train_mode
+    what = f"outputs are {stored:.2g} standard deviations from those by batch, "
+    what += f"{again:.2g} with statistics of other images"
+    if stored <= 2 * again + 0.1:
         return answer("fine", what)
-    return answer("wrong", f"{what}: the stored ones do not belong to these weights or images", RECALIBRATE)
+    return answer("wrong", f"{what}: {_STRANGERS}", PREPARE_FIRST if patient.better_prepared else UNASKED)
+
+
+_STRANGERS = "the stored ones do not belong to these weights or images"
+
+
+def _gap_in_metric(patient: Patient) -> Finding:
+    """The metric with stored, batch and re-estimated statistics: which is better, and what follows."""
+    now, batch, fresh = patient.metric_stored, patient.metric_by_batch, patient.metric_recalibrated
+    n, which = patient.n_in_whole_batches, patient.scored.which
+    what = f"metric {now:.4f} with the stored statistics, {batch:.4f} by batch, {fresh:.4f} re-estimated"
+    what += f" ({n} {which} images)"
+    kind = Gain(now, fresh, n, which).kind
+    if kind == "repairs" or (math.isnan(now) and kind == "neither"):
+        remedy = PREPARE_FIRST if patient.better_prepared else RECALIBRATE
+        return answer("wrong", f"{what}: {_STRANGERS}", remedy)
+    if kind == "harms":
+        return answer("note", what, "leave the stored ones: re-estimating them would do harm")
+    if batch > now and differ(now, batch, n):
+        return answer(
+            "note", f"{what}: batches help, re-estimating does not", "evaluate images by themselves"
+        )
+    return answer("fine", what)
 
 
 def reading(patient: Patient) -> Finding:
@@ -161,6 +181,29 @@ def reading(patient: Patient) -> Finding:
         return answer("wrong", what, "shuffle=False, or one fixed order drawn from a seed")
     what = f"{where}: {found.n_other} of {found.n_images} images were not there before"
     return answer("wrong", what, "no random transform, and one fixed order")
+
+
+def preparation(patient: Patient) -> Finding:
+    """Whether the first BatchNorms' statistics say that the images were scaled otherwise in training."""
+    fit = patient.fit
+    if math.isnan(fit.distance):
+        raise BnrecalError("the first BatchNorms hold no statistics to compare the images with")
+    how = "as they are" if fit.given is None else f"with {words(fit.given)}"
+    what = f"the images {how} are {fit.distance:.2g} from the first BatchNorms' statistics"
+    better = patient.better_prepared
+    if better is not None:
+        metric = patient.metric_prepared
+        seen = (
+            "" if metric is None else f"; metric {patient.metric_stored:.4f} as they are, {metric:.4f} then"
+        )
+        return answer("wrong", better.evidence + seen, better.remedy)
+    if fit.distance < BAD:
+        return answer("fine", f"{what}; below {BAD:g} they fit")
+    if fit.given is None:
+        raise BnrecalError(f"{what}, and do not say how they were scaled; normalisation=(mean, std) does")
+    if fit.better is not None:
+        return answer("note", f"{what}; with {words(fit.better.value)} closer, but the metric is lower then")
+    return answer("note", f"{what}, and no usual mean and std brings them near")
 
 
 def domain(patient: Patient) -> Finding:

@@ -15,20 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
-from bnrecal.doctor.outputs import Outputs
+from bnrecal.data.normalisations import MeanStd
+from bnrecal.doctor.chance import differ
+from bnrecal.doctor.outputs import NotByImageError, Outputs
 from bnrecal.doctor.recut import Reading, check_rereadable, compare_readings, recut, taken
 from bnrecal.errors import BnrecalError
+from bnrecal.measure.preparation import N_IMAGES, Better, Fit, fit_of, images_of, n_looked_at
 from bnrecal.recalibration.batches import Forward, count_images
 from bnrecal.recalibration.estimators import Pooled
-from bnrecal.recalibration.layers import find_layers, inner_of
+from bnrecal.recalibration.frozen import Frozen, frozen_layers
+from bnrecal.recalibration.input_fit import prepared_as
+from bnrecal.recalibration.layers import inner_of
 from bnrecal.recalibration.shift import Pair, Shift, shift_of, stored, worst_first
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
 Evaluate = Callable[[nn.Module, Iterable[Any]], float]
 
-EVALUATION_SIZES = (1, 8, 64)
+SIZES = (1, 8, 64)  # batch sizes that are tried, where there are so many images
 WALK_SIZE = 64  # images in a batch when statistics are re-estimated
 MOST_SCORED = 513  # images of the metric: 8 x 64 and one more, so that the last batch is short
 N_COMPARED = 64  # images whose outputs are compared
@@ -46,6 +52,38 @@ class Fresh:
     half: Statistics | None  # of every other batch, beginning with the first
     noise: dict[str, Shift]  # by layer: from the estimate of every other batch to that of all
     first_called: str | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Batch sizes in which the same images are run, and how many of which images that is."""
+
+    sizes: tuple[int, ...]
+    n_images: int
+    which: str  # "calibration" or "evaluation"
+
+    @staticmethod
+    def of(n: int, which: str, whole: bool = False) -> "Sizes":
+        """Those of SIZES that n images fill, and all images at once where n is smaller than the last.
+
+        Unless `whole`, so few images are left out that the last batch is short at every size but 1 and
+        all: only then a metric averaged by batch shows.
+        """
+        step = next((size for size in reversed(SIZES[1:]) if size < n), n)
+        if not whole and 1 < step < n:
+            n = (n - 1) // step * step + 1
+        tried = [size for size in SIZES if size < n]
+        if n <= SIZES[-1]:
+            tried += [n - 1, n] if 2 < n <= SIZES[1] and not whole else [n]
+        return Sizes(tuple(dict.fromkeys(tried)), n, which)
+
+    def __str__(self) -> str:
+        """ "1, 8, 64"."""
+        return ", ".join(map(str, self.sizes))
+
+    @property
+    def images(self) -> str:
+        return f"{self.n_images} {self.which} image{'s' if self.n_images > 1 else ''}"
 
 
 @dataclass
@@ -67,11 +105,15 @@ class Patient:
         evaluate: Evaluate | None,
         forward: Forward,
         n_samples: int,
+        frozen: Frozen = "auto",
+        normalisation: MeanStd | None = None,
     ) -> None:
+        self.normalisation = normalisation
         self.forward, self._batches, self._evaluation = forward, batches, evaluation
         self._evaluate, self.n_samples = evaluate, n_samples
         self.half = False  # whether outputs were found to be in half precision
         model = inner_of(model)
+        self.frozen, self.frozen_rule = frozen_layers(model, frozen), frozen
         self.trained_before = {name: module.training for name, module in model.named_modules()}
         try:
             self.model = copy.deepcopy(model)
@@ -130,20 +172,84 @@ class Patient:
             return False
 
     @functools.cached_property
+    def fit(self) -> Fit:
+        """How the images fit the first BatchNorms' statistics, and how they would fit better."""
+        assert self.seen
+        images = images_of(self.kept[:1])
+        n = N_IMAGES if images is None else n_looked_at(*images.shape[2:])
+        return fit_of(self.in_evaluation, taken(self.kept, n), self.forward, self.normalisation)
+
+    @functools.cached_property
+    def better_prepared(self) -> Better | None:
+        """Another normalisation that fits far better; None also where the metric is worse with it."""
+        try:
+            found, images = self.fit.better, images_of(self.kept[:1])
+        except BnrecalError:
+            return None
+        if found is None or images is None or self.metric_prepared is None:
+            return found
+        now, then = self.metric_stored, self.metric_prepared
+        return None if then < now and differ(now, then, self.n_in_whole_batches) else found
+
+    @functools.cached_property
+    def metric_prepared(self) -> float | None:
+        """The metric with the stored statistics and the images prepared so; None without one."""
+        images, found = images_of(self.kept[:1]), self.fit.better
+        if not self.has_metric or images is None or found is None or self.is_random:
+            return None
+        try:
+            return self.metric_of(prepared_as(self.in_evaluation, found.affine(images.shape[1])))
+        except BnrecalError:
+            return None
+
+    @functools.cached_property
     def repeated(self) -> Outputs:
         """The first batch once more, as in `seen`."""
         return Outputs.of(self._evaluating(), [self.kept[0]], self.forward)
+
+    @functools.cached_property
+    def repeated_gap(self) -> float:
+        """Distance between the outputs of the first batch, run twice."""
+        first = Outputs.gathered([(count_images(self.kept[0]), self.seen.output)])
+        return first.distance(self.repeated)
+
+    @property
+    def active_dropout(self) -> list[str]:
+        """Dropout that stays active after eval()."""
+        modules = self.in_evaluation.named_modules()
+        return [n for n, m in modules if isinstance(m, _DropoutNd) and m.training and m.p > 0]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the same images are known to give different outputs."""
+        try:
+            return bool(self.active_dropout) or self.repeated_gap > self.repeated.tolerance
+        except NotByImageError:
+            return False
 
     @functools.cached_property
     def fresh(self) -> Fresh:
         return self._re_estimated(self.kept)
 
     @functools.cached_property
-    def elsewhere(self) -> Fresh | None:
-        """The same from the evaluation images; None if there are no others."""
+    def as_recalibrated(self) -> Fresh:
+        """The same where frozen layers keep what they have, as `recalibrate` leaves them."""
+        return self._re_estimated(self.kept, self.frozen) if self.frozen else self.fresh
+
+    @functools.cached_property
+    def evaluation(self) -> list[Any] | None:
+        """The first evaluation images, read once; None if none were given."""
         if self._evaluation is None:
             return None
-        return self._re_estimated(taken(self._evaluation, self.n_samples))
+        kept = taken(self._evaluation, self.n_samples)
+        if not kept:
+            raise BnrecalError("evaluation: empty; at least one batch of images is needed")
+        return kept
+
+    @functools.cached_property
+    def elsewhere(self) -> Fresh | None:
+        """Statistics re-estimated from the evaluation images; None if there are no others."""
+        return None if self.evaluation is None else self._re_estimated(self.evaluation)
 
     @functools.cached_property
     def shifts(self) -> list[Shift]:
@@ -156,11 +262,16 @@ class Patient:
         return worst_first(shift_of(n, old[n], fresh[n], self.norms[n].eps) for n in known)
 
     @functools.cached_property
+    def compared_sizes(self) -> Sizes:
+        """Calibration images and batch sizes at which outputs are compared."""
+        return Sizes.of(min(N_COMPARED, self.n_images), "calibration", whole=True)
+
+    @functools.cached_property
     def gap_between_sizes(self) -> tuple[float, float]:
-        """(largest distance between the outputs at EVALUATION_SIZES, what arithmetic explains)."""
+        """(largest distance between the outputs at `compared_sizes`, what arithmetic explains)."""
         found = []
-        for size in EVALUATION_SIZES:
-            images = recut(taken(self.kept, N_COMPARED), size)
+        for size in self.compared_sizes.sizes:
+            images = recut(taken(self.kept, self.compared_sizes.n_images), size)
             with _named(f"in batches of {size}"):
                 found.append(Outputs.of(self._evaluating(), images, self.forward))
         self.half = found[-1].half
@@ -188,28 +299,53 @@ class Patient:
         return stored.distance(by_batch), others.distance(by_batch)
 
     @functools.cached_property
-    def metrics(self) -> tuple[float, float, float]:
-        """The metric in whole batches of WALK_SIZE: by stored statistics, by batch, by fresh statistics."""
-        n = self.n_scored // WALK_SIZE * WALK_SIZE or self.n_scored
-        models = (self._evaluating(), self._by_batch(), self._with_fresh())
-        stored, by_batch, fresh = (self._metric(model, WALK_SIZE, n) for model in models)
-        return stored, by_batch, fresh
+    def metric_stored(self) -> float:
+        """The metric in whole batches of WALK_SIZE, as the model evaluates."""
+        return self.metric_of(self._evaluating())
+
+    @functools.cached_property
+    def metric_by_batch(self) -> float:
+        return self.metric_of(self._by_batch())
+
+    @functools.cached_property
+    def metric_recalibrated(self) -> float:
+        """With the statistics that `recalibrate` would give it."""
+        return self.metric_of(self._with(self.as_recalibrated))
+
+    @functools.cached_property
+    def metric_all_fresh(self) -> float:
+        """With every BatchNorm re-estimated, frozen ones too."""
+        return self.metric_of(self._with(self.fresh)) if self.frozen else self.metric_recalibrated
 
     @functools.cached_property
     def metrics_by_size(self) -> tuple[float, ...]:
-        """The metric at each of EVALUATION_SIZES, as the model evaluates."""
-        return tuple(self._metric(self._evaluating(), size, self.n_scored) for size in EVALUATION_SIZES)
+        """The metric at each of `scored`'s sizes, as the model evaluates."""
+        n = self.scored.n_images
+        return tuple(self._metric(self._evaluating(), size, n) for size in self.scored.sizes)
 
     @property
-    def n_scored(self) -> int:
-        """Images of the metric: one more than a multiple of the largest batch, if there are enough."""
-        largest = EVALUATION_SIZES[-1]
-        n = min(self.n_images, MOST_SCORED)
-        return (n - 1) // largest * largest + 1 if n > largest else n
+    def n_to_score(self) -> int:
+        """Images the metric may be taken of: evaluation images, if there are some."""
+        images = self.kept if self.evaluation is None else self.evaluation
+        return min(sum(map(count_images, images)), MOST_SCORED)
+
+    @functools.cached_property
+    def scored(self) -> "Sizes":
+        """Images and batch sizes of `metrics_by_size`."""
+        return Sizes.of(self.n_to_score, "calibration" if self.evaluation is None else "evaluation")
+
+    @property
+    def n_in_whole_batches(self) -> int:
+        """Images of `metric_of`: batches of one size, so that a metric averaged by batch is right too."""
+        return self.n_to_score // WALK_SIZE * WALK_SIZE or self.n_to_score
+
+    def metric_of(self, model: nn.Module) -> float:
+        """Of this model, in whole batches."""
+        return self._metric(model, WALK_SIZE, self.n_in_whole_batches)
 
     def _metric(self, model: nn.Module, size: int, n: int) -> float:
         assert self._evaluate is not None
-        images = taken(self.kept, n)
+        images = taken(self.kept if self.evaluation is None else self.evaluation, n)
         with _named(f"evaluated in batches of {size}"), torch.no_grad():
             return float(self._evaluate(model, recut(images, size)))
 
@@ -225,20 +361,19 @@ class Patient:
         model.__dict__["train"] = lambda mode=True: model  # eval() calls it
         return model
 
-    def _with_fresh(self) -> nn.Module:
+    def _with(self, fresh: Fresh) -> nn.Module:
         model = _all_in_eval_mode(self.model)
-        self.fresh.statistics.write_to(model)
+        fresh.statistics.write_to(model)
         return model
 
-    def _re_estimated(self, images: list[Any]) -> Fresh:
+    def _re_estimated(self, images: list[Any], frozen: tuple[str, ...] = ()) -> Fresh:
         model = _all_in_eval_mode(self.model)
-        find_layers(model)
         batches = list(recut(images, WALK_SIZE))
         if len(batches) > 1 and count_images(batches[-1]) < WALK_SIZE // 2:
             batches.pop()  # a short last batch is normalised by too few images to be compared with
         order = batches[::2] + batches[1::2]  # so that halves are alike however the images are sorted
         half: Statistics | None = None
-        with Walk(model, Pooled(), self.forward) as walk:
+        with Walk(model, Pooled(), self.forward, frozen=frozen) as walk:
             for k, batch in enumerate(order):
                 walk.step(batch)
                 if 2 * (k + 1) == len(order) + len(order) % 2 and len(order) > 1:

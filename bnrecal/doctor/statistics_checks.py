@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
 from bnrecal.doctor.patient import Fresh, Patient
+from bnrecal.doctor.weighing import weighed
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import count_images
 from bnrecal.recalibration.shift import Shift
@@ -52,7 +53,7 @@ def never_updated(patient: Patient) -> Finding:
     most = max(_tracked(patient, name) or 0 for name in layers)
     tracked = f"though up to {most} batches were tracked" if most else "no batch was ever tracked"
     what = f"{named(layers, len(patient.stored))} hold mean 0 and variance 1, {tracked}"
-    return answer("wrong", what, RECALIBRATE, layers)
+    return weighed(patient, what, layers)
 
 
 def _tracked(patient: Patient, name: str) -> int | None:
@@ -73,7 +74,7 @@ def broken_statistics(patient: Patient) -> Finding:
     if not false:
         return answer("note", f"{n_zero} channels have variance 0, and no image gives them another")
     what = f"{named(false, len(patient.stored))} hold a variance of 0 for inputs that vary"
-    return answer("wrong", what, RECALIBRATE, false)
+    return weighed(patient, what, false)
 
 
 def _false_zeros(patient: Patient) -> list[str]:
@@ -89,29 +90,26 @@ def _false_zeros(patient: Patient) -> list[str]:
 
 
 def frozen(patient: Patient) -> Finding:
-    """BatchNorms in eval mode inside a model in train mode, and constants (FrozenBatchNorm)."""
+    """BatchNorms that `recalibrate` leaves alone for their mode or name, and constants (FrozenBatchNorm)."""
     constants = [
         name
         for name, module in patient.in_evaluation.named_modules()
         if type(module).__name__.startswith("FrozenBatchNorm")
     ]
-    layers = _frozen(patient)
+    layers = patient.frozen
     if not layers:
         if constants:
             return answer("note", f"{len(constants)} FrozenBatchNorms: constants, nothing to recalibrate")
         return answer("fine", "no BatchNorm is frozen")
-    where = f"{named(layers, len(patient.live))} are in eval mode in a model in train mode"
+    rule = patient.frozen_rule
+    why = {"auto": ", being in eval mode while others are in train mode", "by_mode": ", being in eval mode"}
+    where = f"{named(layers, len(patient.live))} count as frozen{why[rule] if isinstance(rule, str) else ''}"
     moved = [shift.layer for shift in far(patient.fresh, patient.shifts) if shift.layer in layers]
     if moved:
-        remedy = "put them into train mode and recalibrate, unless they are meant to stay as they are"
-        return answer("wrong", f"{where}, and {len(moved)} of them do not fit these images", remedy, moved)
-    return answer("note", f"{where}; they fit these images", "", layers)
-
-
-def _frozen(patient: Patient) -> list[str]:
-    """Layers handed over in eval mode inside a model in train mode."""
-    before = patient.trained_before
-    return [name for name in patient.live if not before[name]] if before[""] else []
+        what = f"{where}, and {len(moved)} of them do not fit these images"
+        return weighed(patient, what, moved, of_all=True)
+    remedy = 'if that is not meant: frozen="none" (--frozen none), or model.train() before recalibrate'
+    return answer("note", f"{where}; they fit these images", remedy, layers)
 
 
 def far(fresh: Fresh, shifts: Iterable[Shift]) -> list[Shift]:
@@ -138,7 +136,7 @@ def described(shift: Shift) -> str:
 
 def shifted(patient: Patient) -> Finding:
     """Stored statistics beside those of these images, each layer's input normalised by batch."""
-    explained = {*_never_updated(patient), *_damaged(patient), *_frozen(patient)}
+    explained = {*_never_updated(patient), *_damaged(patient), *patient.frozen}
     explained |= set(_false_zeros(patient))
     shifts = [shift for shift in patient.shifts if shift.layer not in explained]
     if not shifts:
@@ -153,7 +151,7 @@ def shifted(patient: Patient) -> Finding:
         cause = "; the first layer too: other images, or prepared otherwise, than in training"
     names = [shift.layer for shift in layers]
     what = f"{named(names, len(patient.stored))} do not fit: {described(layers[0])}{cause}"
-    return answer("wrong", what, RECALIBRATE, names)
+    return weighed(patient, what, names)
 
 
 def few_values(patient: Patient) -> Finding:

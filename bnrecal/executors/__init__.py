@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.executors.executor import Executor, Job
+from bnrecal.host.load import Load
+from bnrecal.host.threads import Threads
 from bnrecal.plan.opened import Opened
 
 
@@ -19,13 +21,15 @@ def _inline(job: Job, jobs: int | None, address: str | None, opened: Opened | No
 def _local(job: Job, jobs: int | None, address: str | None, opened: Opened | None) -> Executor:
     from bnrecal.executors.local import Local, leases
 
-    return Local(_with_threads(job), leases(job.device, jobs or 1))
+    return Local(job, leases(job.device, jobs or 1))
 
 
 def _ray(job: Job, jobs: int | None, address: str | None, opened: Opened | None) -> Executor:
     from bnrecal.executors.ray_cluster import RayCluster
 
-    return RayCluster(_with_threads(job), address, jobs)
+    # nodes elsewhere may be as quiet or busy as they like: a task asks for as many processors as threads
+    load = Load() if address is None else None
+    return RayCluster(_with_threads(job, load), address, jobs)
 
 
 EXECUTORS: dict[str, Callable[[Job, int | None, str | None, Opened | None], Executor]] = {
@@ -54,10 +58,11 @@ def of(
     return EXECUTORS[name](job, jobs, address, opened)
 
 
-def _with_threads(job: Job) -> Job:
-    """Other processes use as many threads as this one would: the number can change last digits."""
+def _with_threads(job: Job, load: Load | None) -> Job:
+    """One number for all processes: as many threads as torch takes here, or as fit beside `load`."""
     if job.threads is not None:
         return job
     import torch
 
-    return replace(job, threads=torch.get_num_threads())
+    most = torch.get_num_threads()
+    return replace(job, threads=most if load is None else Threads(None, load).choose())

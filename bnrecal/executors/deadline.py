@@ -20,8 +20,8 @@ class Deadline:
     `check` does it between batches.
     """
 
-    def __init__(self, seconds: float | None) -> None:
-        self.left_s = seconds
+    def __init__(self, seconds: float | None, error: type[BaseException] = TimedOut) -> None:
+        self.left_s, self.error = seconds, error
         self.ends_at: float | None = None
         self.can_interrupt = hasattr(signal, "setitimer") and (
             threading.current_thread() is threading.main_thread()
@@ -29,29 +29,33 @@ class Deadline:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Raises TimedOut in here when the seconds are used up."""
+        """Raises TimedOut, or the error asked for, in here when the seconds are used up.
+
+        An alarm that somebody outside has set goes on after it.
+        """
         if self.left_s is None:
             yield
             return
         self.ends_at = time.monotonic() + self.left_s
-        before = signal.signal(signal.SIGALRM, _ring) if self.can_interrupt else None
+        started, outside_s = time.monotonic(), 0.0
+        before = signal.signal(signal.SIGALRM, self._ring) if self.can_interrupt else None
         try:
-            if self.can_interrupt:
-                signal.setitimer(
-                    signal.ITIMER_REAL, max(self.left_s, 1e-6)
-                )  # once: nothing to disarm after it
+            if self.can_interrupt:  # once: nothing to disarm after it
+                outside_s, _ = signal.setitimer(signal.ITIMER_REAL, max(self.left_s, 1e-6))
             yield
         finally:
             if self.can_interrupt:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, before)
+                if outside_s:
+                    left_s = outside_s - (time.monotonic() - started)
+                    signal.setitimer(signal.ITIMER_REAL, max(left_s, 1e-6))
             self.left_s = max(0.0, self.ends_at - time.monotonic())
             self.ends_at = None
 
     def check(self) -> None:
         if self.ends_at is not None and time.monotonic() > self.ends_at:
-            raise TimedOut
+            raise self.error
 
-
-def _ring(_: int, __: FrameType | None) -> None:
-    raise TimedOut
+    def _ring(self, _: int, __: FrameType | None) -> None:
+        raise self.error

@@ -11,7 +11,10 @@ from bnrecal.study.inputs import Inputs
 
 
 class OnImages(Protocol):
-    """Told which pass just read how many calibration images, and of a training how far it is."""
+    """Told which pass just read how many calibration images, and of a training how far it is.
+
+    A negative number: so many will be read again.
+    """
 
     def __call__(self, todo: AnyPass, n: int, said: str = "", /) -> None: ...
 
@@ -21,12 +24,13 @@ class Job:
     """What is the same for all passes of a sweep.
 
     `threads` are the processor threads of one process: a convolution may round otherwise under another
-    number, so every executor uses the same. `timeout_s` limits one pass.
+    number. None: each pass has as many as torch takes by itself, fewer while other processes keep
+    processors busy (host/threads.py); every executor chooses by that rule. `timeout_s` limits one pass.
     """
 
     inputs: Inputs
     device: str = "auto"
-    threads: int | None = None  # None: as many as torch takes by itself
+    threads: int | None = None
     timeout_s: float | None = None
     trained: str | None = None  # folder of trained networks, each in one named by its training's key
 
@@ -44,6 +48,7 @@ class Outcome:
     evaluation_batch: int | None = None  # images in one evaluation forward
     environment: dict[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] | None = None  # of `eval`, image by image: see tasks/task.py
+    usage: Mapping[str, float | None] = field(default_factory=dict)  # of processors: see host/load.py
     weights_sha256: str | None = None  # of what was trained
     artefact: bytes | None = None  # what was trained, where it does not lie in the job's folder
 

@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from bnrecal.executors.executor import Job, OnImages, Outcome
+from bnrecal.host.load import Load
+from bnrecal.host.threads import Threads, threads_kept
 from bnrecal.plan.opened import Opened
 from bnrecal.study.cells import AnyPass
 
@@ -15,6 +17,7 @@ class Inline:
 
     def __init__(self, job: Job, opened: Opened | None = None) -> None:
         self.job, self.opened = job, opened
+        self.threads = Threads(job.threads, Load())
 
     def __enter__(self) -> Self:
         return self
@@ -27,6 +30,7 @@ class Inline:
     def run(self, passes: Iterator[AnyPass], on_images: OnImages) -> Iterator[Outcome]:
         from bnrecal.executors.workplace import Workplace
 
-        workplace = Workplace(self.job, self.opened)
-        for todo in passes:
-            yield from workplace.run(todo, partial(on_images, todo))
+        with threads_kept():
+            workplace = Workplace(self.job, self.opened)
+            for todo in passes:
+                yield from workplace.run(todo, partial(on_images, todo), self.threads)

@@ -18,7 +18,9 @@ from typing import Any, Self
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.worker import work
-from bnrecal.study.cells import AnyCell, AnyPass, pass_of
+from bnrecal.host.load import Load
+from bnrecal.host.threads import Threads
+from bnrecal.study.cells import AnyCell, AnyPass, TrainingPass, pass_of
 
 ATTEMPTS = 2  # processes a pass may take down before it is recorded as failed
 OVERTIME_S = 3.0  # a pass that does not end itself in time is ended from outside after so much more
@@ -46,6 +48,7 @@ class Local:
         self.job = job
         self.free = list(devices)  # leases nobody holds
         self.workers: list[_Worker] = []
+        self.threads = Threads(job.threads, Load(self._pids))
         self.again: deque[tuple[AnyPass, int]] = deque()
 
     def __enter__(self) -> Self:
@@ -74,6 +77,7 @@ class Local:
             if not busy:
                 return
             ready = connection.wait([worker.channel for worker in busy], self._patience_s(busy))
+            self.threads.load.look()
             for worker in busy:
                 if worker.channel in ready:
                     yield from self._hear(worker, on_images)
@@ -98,7 +102,7 @@ class Local:
             with suppress(
                 BrokenPipeError, ConnectionResetError
             ):  # died while idle: heard of at the next wait
-                worker.channel.send(todo)
+                worker.channel.send((todo, self._threads_of(todo)))
 
     def _start(self) -> _Worker:
         device = self.free.pop(0)
@@ -110,6 +114,12 @@ class Local:
         worker = _Worker(process, ours, device)
         self.workers.append(worker)
         return worker
+
+    def _threads_of(self, todo: AnyPass) -> int:
+        return self.threads.whole() if isinstance(todo, TrainingPass) else self.threads.choose()
+
+    def _pids(self) -> list[int]:
+        return [worker.process.pid for worker in self.workers if worker.process.pid is not None]
 
     def _hear(self, worker: _Worker, on_images: OnImages) -> Iterator[Outcome]:
         """Take one message of a busy process, its death included."""

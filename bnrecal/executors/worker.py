@@ -8,7 +8,6 @@ from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, Outcome
-from bnrecal.study.cells import AnyPass
 
 # What a worker says: (kind, what). "began": a pass, with all that comes before it done;
 # "images": so many were read, and what to say of it; "outcome": of a cell; "over": ready for the next;
@@ -17,12 +16,14 @@ Message = tuple[str, Any]
 
 
 def work(channel: "connection.Connection[Any, Any]", job: Job) -> None:
-    """Run what comes through `channel` until it closes."""
+    """Run what comes through `channel`, passes and the number of threads of each, until it closes."""
     # A terminal sends Ctrl-C to every process of the group: the sweep alone decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        import torch
+
         from bnrecal.executors.workplace import Workplace
 
         workplace = Workplace(job)
@@ -35,7 +36,8 @@ def work(channel: "connection.Connection[Any, Any]", job: Job) -> None:
 
     try:
         while True:
-            todo: AnyPass = channel.recv()
+            todo, threads = channel.recv()
+            torch.set_num_threads(threads)
             send("began")
             for outcome in workplace.run(todo, lambda n, said="": send("images", (n, said))):
                 send("outcome", outcome)

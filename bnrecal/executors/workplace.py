@@ -3,9 +3,11 @@
 import math
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -15,12 +17,14 @@ from bnrecal.executors.deadline import Deadline, TimedOut
 from bnrecal.executors.executor import Job, Outcome, utc_now
 from bnrecal.host.device import choose_device
 from bnrecal.host.environment import describe_environment
+from bnrecal.host.load import Load, Usage
+from bnrecal.host.threads import Crowded, Threads
 from bnrecal.measure.images import is_out_of_memory
 from bnrecal.measure.recalibrated import Measured, measure
 from bnrecal.measure.trained import train_one, trained_source
-from bnrecal.networks.network import NetworkSource
+from bnrecal.networks.network import Network, NetworkSource
 from bnrecal.plan.opened import Opened
-from bnrecal.study.cells import AnyCell, AnyPass, Pass, Training, TrainingPass
+from bnrecal.study.cells import AnyCell, AnyPass, Pass, Training, TrainingPass, pass_of
 from bnrecal.train.loop import Progress
 
 
@@ -40,6 +44,7 @@ class Workplace:
     """
 
     def __init__(self, job: Job, opened: Opened | None = None) -> None:
+        self.load = Load()
         self.job = job
         if job.threads is not None:
             torch.set_num_threads(job.threads)
@@ -49,18 +54,47 @@ class Workplace:
         self.data_digest = self.task.data_digest()
         self.trained: tuple[str, NetworkSource] | None = None  # the last training a pass stood on
 
-    def run(self, todo: AnyPass, on_images: Said) -> Iterator[Outcome]:
-        """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for."""
+    def run(self, todo: AnyPass, on_images: Said, threads: Threads | None = None) -> Iterator[Outcome]:
+        """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for.
+
+        With `threads` the pass gets as many as fit when it begins. Should others come to want the
+        processors while it runs, its cells that are not done yet begin anew with fewer threads, once, and
+        `on_images` is told how many images are to be read again, as a negative number. A training always
+        gets the whole number: interrupted and gone on with another it would end elsewhere.
+        """
+        deadline = Deadline(self.job.timeout_s)
+        left = yield from self._attempt(todo, on_images, deadline, threads, may_begin_anew=True)
+        if left is not None:
+            yield from self._attempt(left, on_images, deadline, threads, may_begin_anew=False)
+
+    def _attempt(
+        self,
+        todo: AnyPass,
+        on_images: Said,
+        deadline: Deadline,
+        threads: Threads | None,
+        may_begin_anew: bool,
+    ) -> Generator[Outcome, None, AnyPass | None]:
+        """The pass with one number of threads; returns what is to be done with fewer."""
         left: list[AnyCell] = list(todo.cells)
-        started_at = utc_now()
+        counted = Counted(on_images)
+        started_at, usage = utc_now(), Usage(self.load)
+        watch = None
+        if threads is not None:
+            chosen = threads.whole() if isinstance(todo, TrainingPass) else threads.choose()
+            torch.set_num_threads(chosen)
+            watch = partial(threads.check, chosen, raises=may_begin_anew)
         try:
             if isinstance(todo, TrainingPass):
-                yield self._outcome_of_training(todo.training, started_at, on_images)
-                return
-            for result in self._measured(todo, on_images):
+                yield self._outcome_of_training(todo.training, started_at, usage, on_images)
+                return None
+            for result in self._measured(todo, counted, deadline, watch):
                 left.remove(result.cell)
-                yield self._outcome(result.cell, started_at, result=result)
-            return
+                yield self._outcome(result.cell, started_at, usage, result=result)
+            return None
+        except Crowded:
+            on_images(-counted.n)
+            return pass_of(left)
         except TimedOut:
             limit = self.job.timeout_s
             failure, reason = "timed out", f"the pass took longer than {limit:g} s (--timeout)"
@@ -75,11 +109,16 @@ class Workplace:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         for cell in left:
-            yield self._outcome(cell, started_at, error=reason, failure=failure)
+            yield self._outcome(cell, started_at, usage, error=reason, failure=failure)
+        return None
 
-    def _measured(self, todo: Pass, on_images: Said) -> Iterator[Measured]:
-        """What `measure` gives, with the clock of the pass running only while it works."""
-        deadline = Deadline(self.job.timeout_s)
+    def _measured(
+        self, todo: Pass, on_images: Said, deadline: Deadline, watch: Callable[[], None] | None
+    ) -> Iterator[Measured]:
+        """What `measure` gives, with the clock of the pass running only while it works.
+
+        `watch` is called before every forward.
+        """
 
         def on_images_in_time(n: int) -> None:
             deadline.check()
@@ -89,6 +128,8 @@ class Workplace:
             source = self._source_of(todo)
             self.check(todo)
             network = source.build(todo.first.arch)
+            if watch is not None:
+                network = _watched(network, watch)
             results = measure(todo, self.task, network, self.device, on_images_in_time)
         try:
             while True:
@@ -100,7 +141,9 @@ class Workplace:
         finally:
             results.close()
 
-    def _outcome_of_training(self, training: Training, started_at: str, on_images: Said) -> Outcome:
+    def _outcome_of_training(
+        self, training: Training, started_at: str, usage: Usage, on_images: Said
+    ) -> Outcome:
         """Train, telling images and how far it is; the time limit is one of walks, not of trainings."""
         started = time.perf_counter()
         told = 0
@@ -129,6 +172,7 @@ class Workplace:
             figures,
             environment=about,
             weights_sha256=found.sha256,
+            usage=usage.so_far(),
         )
 
     def _folder_of(self, training: Training) -> Path:
@@ -165,6 +209,7 @@ class Workplace:
         self,
         cell: AnyCell,
         started_at: str,
+        usage: Usage,
         result: Measured | None = None,
         error: str | None = None,
         failure: str | None = None,
@@ -179,7 +224,30 @@ class Workplace:
             result.evaluation_batch if result else None,
             describe_environment(str(self.device)),
             result.evidence if result else None,
+            usage=usage.so_far(),
         )
+
+
+@dataclass
+class Counted:
+    """Hands on how many images were read, and remembers it."""
+
+    on_images: Said
+    n: int = 0
+
+    def __call__(self, n: int, said: str = "", /) -> None:
+        self.n += n
+        self.on_images(n, said)
+
+
+def _watched(network: Network, watch: Callable[[], None]) -> Network:
+    """The network with `watch` called before every forward."""
+
+    def forward(module: torch.nn.Module, images: Any) -> Any:
+        watch()
+        return network.forward(module, images)
+
+    return replace(network, forward=forward)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,9 +11,16 @@ from typing import Any
 _LIBRARIES = ("bnrecal", "torch", "torchvision", "numpy")
 
 
-@functools.cache
 def describe_environment(device: str) -> dict[str, Any]:
-    """Versions, the code's git commit and whether its tree was dirty, processor, GPU, threads."""
+    """Versions, the code's git commit and whether its tree was dirty, processor, GPU, threads now."""
+    import torch
+
+    return {**_lasting(device), "threads": torch.get_num_threads()}
+
+
+@functools.cache
+def _lasting(device: str) -> dict[str, Any]:
+    """What stays as it is while the process runs."""
     import torch
 
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
@@ -25,7 +32,6 @@ def describe_environment(device: str) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
         "gpu": gpu,
-        "threads": torch.get_num_threads(),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from bnrecal.errors import NotANumberError
 from bnrecal.host.device import now_s
@@ -120,6 +121,6 @@ def evaluation_parts(
 
 def check_numbers(output: Any) -> None:
     """Raises NotANumberError if NaN is among these outputs of evaluation images."""
-    tensors = [o for o in (output if isinstance(output, list) else [output]) if isinstance(o, Tensor)]
-    if any(bool(part.isnan().any()) for part in tensors):
+    leaves = pytree.tree_leaves(output)
+    if any(isinstance(part, Tensor) and bool(part.isnan().any()) for part in leaves):
         raise NotANumberError("the network's output for evaluation images is not a number (NaN)")

@@ -9,17 +9,21 @@ from typing import Any
 import torch
 
 from bnrecal.errors import BnrecalError
-from bnrecal.measure.images import CalibrationBatches, evaluation_parts
+from bnrecal.measure.images import CalibrationBatches, Parts, evaluation_parts
+from bnrecal.measure.preparation import Better, fit_of, n_looked_at, normalisation_of
+from bnrecal.metrics.resampling import Evidence, draw, n_images, resampled
 from bnrecal.networks.network import Network
 from bnrecal.networks.saved_weights import write_weights
 from bnrecal.plan.grid import cells_of
 from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.fold import folded
+from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode
 from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
 from bnrecal.recalibration.shift import Shift, shifts, stored
+from bnrecal.report.analysis.uncertainty import FEWEST_IMAGES, Interval, percentile_interval
 from bnrecal.study.cells import MOMENTUM, STORED, Cell
 from bnrecal.study.study import Study
-from bnrecal.tasks.task import Task
+from bnrecal.tasks.task import Int64s, Task
 
 FORMAT = "1"  # of the header's "bnrecal" entry
 
@@ -35,6 +39,15 @@ class Single:
     report: Recalibration
     recal_s: float  # of the report's seconds those not spent on reading images
     shifts: list[Shift]  # the largest first
+    interval: Interval | None  # of after - before: paired, 95 %; None with too few evaluation images
+    better: Better | None = None  # how the images would fit the network far better
+
+    @property
+    def verdict(self) -> str:
+        """ "worse", "better", or "not told apart" where the interval holds 0 or there is none."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+            return "not told apart"
+        return "worse" if self.after < self.before else "better"
 
     def write(self, path: Path, inputs: Study, force: bool) -> None:
         """The network's weights, and in the header how they were made (JSON under "bnrecal")."""
@@ -60,10 +73,13 @@ class Single:
             **self.cell.facts(),
             "before": self.before,
             "after": self.after,
+            "verdict": self.verdict,
+            "interval": self.interval,
             "recal_s": self.recal_s,
             "n_passes": self.report.n_passes,
             "layers": [shift.to_dict() for shift in self.shifts],
             "left_alone": self.report.left_alone,
+            "preparation": None if self.better is None else f"{self.better.evidence}; {self.better.remedy}",
         }
 
 
@@ -79,7 +95,9 @@ def check_single(study: Study) -> None:
         raise BnrecalError(f"--estimator: {STORED!r} re-estimates nothing; choose another")
 
 
-def recalibrate_one(opened: Opened, device: torch.device, on_stage: Callable[[str], None]) -> Single:
+def recalibrate_one(
+    opened: Opened, device: torch.device, on_stage: Callable[[str], None], frozen: Frozen = "auto"
+) -> Single:
     """Evaluate, recalibrate and evaluate again the one network this study names."""
     check_single(opened.study)
     (cell,) = cells_of(opened)
@@ -92,11 +110,17 @@ def recalibrate_one(opened: Opened, device: torch.device, on_stage: Callable[[st
     network = opened.source.build(cell.arch)
     network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     old = stored(network.module)
+    said = left_by_mode(network.module, frozen)
+    if said:
+        on_stage(f"note: {said}")
     on_stage(f"evaluating {task.n_evaluation:,} images with the statistics it has")
-    before = _metric(task, network, device)
+    before, old_parts = _metric(task, network, device)
     on_stage(f"{cell.estimator} over {cell.n_samples:,} images in batches of {cell.batch_size}")
     ids = task.order(cell.seed)[: cell.n_samples]
     batches = CalibrationBatches(task, device, ids, cell.batch_size)
+    better = _better_prepared(task, network, device, ids)
+    if better is not None:
+        on_stage(f"note: {better.evidence}; {better.remedy}")
     report = recalibrate(
         network.module,
         batches,
@@ -104,12 +128,30 @@ def recalibrate_one(opened: Opened, device: torch.device, on_stage: Callable[[st
         momentum=cell.momentum or MOMENTUM,
         forward=network.forward,
         n_samples=cell.n_samples,
+        frozen=frozen_layers(network.module, frozen),
     )
     on_stage(f"evaluating {task.n_evaluation:,} images with the new ones")
-    after = _metric(task, network, device)
+    after, new_parts = _metric(task, network, device)
     changed = shifts(network.module, old, report.statistics)
-    return Single(cell, network, before, after, report, report.seconds - batches.read_s, changed)
+    interval = _change(task.evidence(old_parts), task.evidence(new_parts))
+    recal_s = report.seconds - batches.read_s
+    return Single(cell, network, before, after, report, recal_s, changed, interval, better)
 
 
-def _metric(task: Task, network: Network, device: torch.device) -> float:
-    return task.score_evaluation(evaluation_parts(task, folded(network.module), network, device))
+def _better_prepared(task: Task, network: Network, device: torch.device, ids: Int64s) -> Better | None:
+    """Another normalisation that the network's statistics fit far better, by the first calibration images."""
+    some = CalibrationBatches(task, device, ids[: n_looked_at(*task.input_shape[1:])], 64)
+    return fit_of(network.module, list(some), network.forward, normalisation_of(task)).better
+
+
+def _metric(task: Task, network: Network, device: torch.device) -> tuple[float, Parts]:
+    parts = evaluation_parts(task, folded(network.module), network, device)
+    return task.score_evaluation(parts), parts
+
+
+def _change(before: Evidence, after: Evidence) -> Interval | None:
+    """The paired interval of the change over resamples of the evaluation images."""
+    if n_images(before) < FEWEST_IMAGES:
+        return None
+    weights = draw(n_images(before))
+    return percentile_interval(resampled(after, weights) - resampled(before, weights))

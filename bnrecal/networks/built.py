@@ -33,6 +33,16 @@ def initial_seed(seed: int = INITIAL_SEED) -> Iterator[None]:
         yield
 
 
+def use_instead(task: Purpose) -> str:
+    """Tasks for a network of the other kind than this task wants."""
+    if task.metric == "map50":
+        return (
+            f"task {task.name} is detection: give --task imagefolder with --calibration and --evaluation, or "
+            "csv, fashion-mnist, cifar10"
+        )
+    return f"task {task.name} is classification: give --task coco or voc"
+
+
 def _without_addresses(text: str) -> str:
     """They change from run to run."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

@@ -40,7 +40,7 @@ from typing import Any
 
 from torch import nn
 
-from bnrecal.data.user_code import code_of, imported
+from bnrecal.data.user_code import code_of, imported, on_stderr
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.built import INITIAL_SEED, BuiltNetworks, initial_seed
 from bnrecal.networks.learner import Choices, Learner
@@ -123,6 +123,9 @@ class OwnNetworks(BuiltNetworks):
         forward = plain_forward
         if callable(getattr(self.made, "forward", None)) and not isinstance(self.made, nn.Module):
             forward = self.made.forward
+        if predict is not class_indices:  # known by that name to whoever checks a classifier
+            predict = on_stderr(predict)
+        forward = on_stderr(forward)
         own = _run(lambda: copy.deepcopy(module), f"{self.spec}: copying {type(module).__name__}")
         return Network(own, predict, forward)  # builds may share, networks do not
 
@@ -258,7 +261,7 @@ def _called(factory: Callable[..., Any], spec: str, given: dict[str, Any]) -> An
 
 def _run(call: Callable[[], Any], what: str) -> Any:
     try:
-        return call()
+        return on_stderr(call)()
     except BnrecalError:
         raise
     except (Exception, SystemExit) as error:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import Network
@@ -35,15 +36,29 @@ def trial_output(network: Network, shape: tuple[int, int, int]) -> Any:
 
 
 def joined_outputs(outputs: Sequence[Any]) -> Any:
-    """Outputs for consecutive images as one: tensors along their first dimension, lists one after another.
+    """Outputs for consecutive images as one, in the form the module gave them.
 
-    Raises BnrecalError for anything else; a network's `forward` may bring it into such a form.
+    Tensors along their first dimension, lists one after another; tuples, named tuples and dicts (those of
+    Hugging Face models too) part by part. A part that is neither, such as a loss or None, is the first
+    batch's. Raises BnrecalError for anything else, and for parts that come and go; a network's `forward`
+    may bring it into such a form.
     """
-    if all(isinstance(output, Tensor) for output in outputs):
-        return torch.cat(list(outputs))
-    if all(isinstance(output, list) for output in outputs):
-        return [item for output in outputs for item in output]
-    kind = type(outputs[0]).__name__
-    raise BnrecalError(
-        f"the network gives a {kind} for a batch; needs a tensor, or a list with an entry an image"
+    flat = [pytree.tree_flatten(output, is_leaf=lambda part: isinstance(part, list)) for output in outputs]
+    leaves, form = flat[0]
+    if any(other != form for _, other in flat) or not any(isinstance(p, Tensor | list) for p in leaves):
+        kind = type(outputs[0]).__name__
+        raise BnrecalError(
+            f"the network gives a {kind} for a batch; needs a tensor, a list with an entry an image, or a "
+            "tuple or dict of these, the same for every batch"
+        )
+    return pytree.tree_unflatten(
+        [_joined(parts) for parts in zip(*(part for part, _ in flat), strict=True)], form
     )
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if all(isinstance(part, Tensor) and part.dim() for part in parts):
+        return torch.cat(list(parts))
+    if all(isinstance(part, list) for part in parts):
+        return [item for part in parts for item in part]
+    return parts[0]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.built import BuiltNetworks
+from bnrecal.networks.built import BuiltNetworks, use_instead
 from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.networks.predictions import class_indices
 
@@ -41,7 +41,7 @@ class TimmModels(BuiltNetworks):
         super().__init__(f"timm:{name}", weights, task, convert)
         self.names = (name,)
         if task.metric != "top1":
-            raise BnrecalError(f"--model: {self.spec} is a classifier; task {task.name} is detection")
+            raise BnrecalError(f"--model: {self.spec} is a classifier; {use_instead(task)}")
         _config(name)
 
     def make(self, arch: str) -> Network:

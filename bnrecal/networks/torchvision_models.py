@@ -11,7 +11,7 @@ from torchvision import models
 
 from bnrecal.errors import BnrecalError
 from bnrecal.metrics.boxes import Detections
-from bnrecal.networks.built import BuiltNetworks
+from bnrecal.networks.built import BuiltNetworks, use_instead
 from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.networks.predictions import class_indices
 
@@ -33,7 +33,9 @@ class TorchvisionModels(BuiltNetworks):
         known = known_names(task.metric)
         if name not in known:
             near = difflib.get_close_matches(name, known, 5) or known[:5]
-            kind = "detector" if task.metric == "map50" else "classifier"
+            kind, other = ("detector", "classifier") if task.metric == "map50" else ("classifier", "detector")
+            if name in known_names("top1" if task.metric == "map50" else "map50"):
+                raise BnrecalError(f"--model: {self.spec} is a {other}; {use_instead(task)}")
             raise BnrecalError(f"--model: torchvision has no {kind} {name!r}; valid: {', '.join(near)}, ...")
 
     def make(self, arch: str) -> Network:

@@ -5,6 +5,11 @@
     small = norms.convert(model, "bn", norm_batch=4)   # a copy; model stays as it is
     norms.conversion_of(small).converted               # {layer: what stands there now}
 
+>>> from torch import nn
+>>> from bnrecal import norms
+>>> type(norms.convert(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)), "gn", groups=4)[1]).__name__
+'GroupNorm'
+
 With mu, v the mean and biased variance of the values named, gamma and beta by channel, every norm is
 y = gamma (x - mu) / sqrt(v + eps) + beta, but for what stands here:
 
@@ -26,9 +31,9 @@ bn, brn, cbn and naive-cbn keep running statistics and evaluate by them, so `bnr
 re-estimates them; running variances are unbiased, BRN's running_std is sqrt(v + eps). gn, ln and in have
 none, in frozen they are constants: there is nothing to recalibrate.
 
-EvalNorm (Singh & Shrivastava 2019) is not here: its correction of evaluation statistics hangs on
-weights fitted layer by layer by a procedure for which no reference implementation was found, so that
-what a re-invention would measure is not EvalNorm.
+EvalNorm (Singh & Shrivastava 2019) is not built: it changes evaluation alone, by statistics whose
+correction wants an estimation of its own (online, or one more pass over images), and is no layer to train
+with.
 """
 
 from bnrecal.norms.conversion import Conversion, conversion_of

@@ -31,9 +31,9 @@ def convert(
 
     Affine weights keep their names, and so do running statistics where the new layer has some; modes,
     devices, precisions and each layer's eps stay, and what timm's BatchNorms do after normalising (drop,
-    activation) is done by the layer that takes their place. A module used in several places is replaced
-    once. `conversion_of(copy)` tells what was converted and what was left alone, and why. Formulas and
-    sources stand in the face of bnrecal.norms.
+    activation) is done by the layer that takes their place. Hooks on replaced layers are gone. A module
+    used in several places is replaced once. `conversion_of(copy)` tells what was converted and what was
+    left alone, and why. Formulas and sources stand in the face of bnrecal.norms.
 
     Args:
         model: any module that holds BatchNorms (1d, 2d, 3d, SyncBatchNorm, timm's); it stays as it is.

@@ -69,13 +69,12 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
             self.register_buffer(name, torch.tensor(0, device=device))
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         shapes: list[tuple[int, ...]] = [(num_features,)] * 2
-        if compensate:
+        if compensate and window > 1:
             if convolution is None:
-                raise BnrecalError(
-                    "CrossIterationBatchNorm2d: compensate=True needs the convolution that feeds it"
-                )
+                kind = type(self).__name__
+                raise BnrecalError(f"{kind}: compensate=True needs the convolution that feeds it")
             self._convolution = (convolution,)
-            convolution.register_forward_hook(self._see)
+            convolution.register_forward_hook(self._see, with_kwargs=True)
             # weights as rows (channels, inputs x kernel): 5-dimensional buffers know no channels-last
             n_weights = convolution.weight[0].numel()
             shapes += [(num_features, n_weights), (convolution.groups, n_weights), (num_features, n_weights)]
@@ -93,6 +92,7 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
             hooks = convolution._forward_hooks
             for key in [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is self]:
                 del hooks[key]
+                convolution._forward_hooks_with_kwargs.pop(key, None)
 
     def forward(self, input: Tensor) -> Tensor:
         check_dimensions(self, input)
@@ -104,13 +104,14 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
         n_burning = min(g, max(0, self.burn_in - int(self.n_seen)))
         mean, var = moments_with_gradient(input, g, self.eps)
         pooled_mean, pooled_var = self._pooled(mean, var, n_burning)
-        sigma = (pooled_var + self.eps).sqrt()
-        scale, shift = (var + self.eps).sqrt() / sigma, (mean - pooled_mean) / sigma
+        own, sigma = (var + self.eps).sqrt(), (pooled_var + self.eps).sqrt()
+        scale, shift = own / sigma, (mean - pooled_mean) / sigma
         if self.weight is not None:
             scale, shift = scale * self.weight.to(scale.dtype), shift * self.weight.to(scale.dtype)
         if self.bias is not None:
             shift = shift + self.bias.to(scale.dtype)
-        y = normalised(input, g, scale, shift, self.eps)[0]
+        known = mean.detach(), own.detach()
+        y = normalised(input, g, scale, shift, self.eps, known)[0]
         with torch.no_grad():
             self._track(mean, var, input.numel() // (g * self.num_features))
             self._keep(mean, var, n_burning, input, seen)
@@ -210,10 +211,12 @@ class CrossIterationBatchNorm2d(Followed, nn.BatchNorm2d):
         d_mean[slot] = mean_derivative(convolution, images, outputs.shape).flatten(1)
         d_var[slot] = variance_derivative(convolution, images, outputs, mean.to(wide)).flatten(1)
 
-    def _see(self, convolution: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def _see(
+        self, convolution: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+    ) -> None:
         """The convolution's forward hook."""
         if self.training and self.window > 1:
-            self._seen = (args[0].detach(), output)
+            self._seen = ((args[0] if args else kwargs["input"]).detach(), output)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_seen": None}

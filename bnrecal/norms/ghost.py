@@ -45,11 +45,11 @@ class _GhostBatchNorm(Followed, _BatchNorm):
             y = F.batch_norm(input, mean, var, self.weight, self.bias, by_batch, 0.0, self.eps)
             return self.followed(y)
         g = n_groups(input, self.norm_batch, self.called)
-        y, mean, inverse = normalised(input, g, self.weight, self.bias, self.eps)
+        y, mean, sigma = normalised(input, g, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.track_running_stats:
             with torch.no_grad():
                 n_values = input.numel() // (g * self.num_features)
-                self._track(mean, unbiased(inverse.reciprocal(), self.eps, n_values))
+                self._track(mean, unbiased(sigma, self.eps, n_values))
         return self.followed(y)
 
     def by_batch(self, input: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ Two ways, by how the input lies in memory; both leave it as it is:
   statistics over the rest, so that groups of images become channels of one image,
   (g n, C, L) -> (1, g C, n L). It is several times faster than the BatchNorm kernel, which adds up one
   value after the other;
-- pixel after pixel (channels-last, or no pixels at all): the BatchNorm kernel for one group; for
-  several, rows (g, n L, C) reduced over the second dimension. Here the group kernel takes
-  E[x^2] - E[x]^2, which cancels.
+- pixel after pixel (channels-last, or no pixels at all): the BatchNorm kernel for one group; for several,
+  rows (g, n L, C) reduced over the second dimension. Here the group kernel takes E[x^2] - E[x]^2, which
+  cancels.
 
 Everything is computed in at least float32, whatever the activations are.
 """
@@ -22,29 +22,37 @@ from torch.autograd.function import once_differentiable
 Affine = Tensor | None  # (C,), or (g, C) for groups that differ
 
 
-def normalised(x: Tensor, g: int, weight: Affine, bias: Affine, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, mean, 1 / sqrt(v + eps)) of x (g n, C, ...), v biased.
+Known = tuple[Tensor, Tensor] | None  # what `moments` gave
 
-    y = weight (x - mean) / sqrt(v + eps) + bias, in the precision and memory format of x. The other two
-    have shape (g, C) and no gradient.
+
+def normalised(
+    x: Tensor, g: int, weight: Affine, bias: Affine, eps: float, known: Known = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, sigma) of x (g n, C, ...) with sigma = sqrt(v + eps), v biased.
+
+    y = weight (x - mean) / sigma + bias, in the precision and memory format of x; the gradient takes
+    mean and sigma for what they are, functions of x. The other two have shape (g, C) and no gradient;
+    `known` gives them, where they are not to be worked out again.
     """
     wide = x if x.dtype == torch.float64 else x.float()
     weight, bias = (None if p is None else p.to(wide.dtype) for p in (weight, bias))
-    if not _pixel_after_pixel(x):
-        y, mean, inverse = _by_channels(wide, g, weight, bias, eps)
-    elif g > 1:
-        y, mean, inverse = _by_rows(wide, g, weight, bias, eps)
+    if pixel_after_pixel(x) and g == 1:
+        y, mean, sigma = _whole(wide, weight, bias, eps)
+    elif pixel_after_pixel(x):
+        mean, sigma = known or _row_moments(_rows(wide.detach(), g), eps)
+        y = _Rows.apply(_rows(wide, g), mean[:, None], sigma[:, None], _by_group(weight), _by_group(bias))
+        y = y.view(wide.movedim(1, -1).shape).movedim(-1, 1)
     else:
-        w, b = _flat(weight), _flat(bias)
-        y, mean, inverse = torch.native_batch_norm(wide, w, b, None, None, True, 0.0, eps)
-    return y.to(x.dtype), mean.view(g, -1), inverse.view(g, -1)
+        y, mean, sigma = _by_channels(wide, g, weight, bias, eps)
+    return y.to(x.dtype), mean, sigma
 
 
 def moments(x: Tensor, g: int, eps: float) -> tuple[Tensor, Tensor]:
     """(mean, sqrt(v + eps)) of each group and channel, (g, C), in at least float32, without gradient."""
-    with torch.no_grad():
-        _, mean, inverse = normalised(x.detach(), g, None, None, eps)
-        return mean, inverse.reciprocal()
+    wide = x.detach() if x.dtype == torch.float64 else x.detach().float()
+    if pixel_after_pixel(x):
+        return _whole(wide, None, None, eps)[1:] if g == 1 else _row_moments(_rows(wide, g), eps)
+    return _by_channels(wide, g, None, None, eps)[1:]
 
 
 def moments_with_gradient(x: Tensor, g: int, eps: float) -> tuple[Tensor, Tensor]:
@@ -58,14 +66,18 @@ def unbiased(sigma: Tensor, eps: float, n_values: int) -> Tensor:
     return (sigma.square() - eps).clamp(min=0) * (n_values / (n_values - 1))
 
 
-def _pixel_after_pixel(x: Tensor) -> bool:
+def pixel_after_pixel(x: Tensor) -> bool:
+    """Whether the channels of a pixel lie side by side in x (images, C, ...)."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     last = x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()])
     return x.dim() == 2 or (last and not x.is_contiguous())
 
 
-def _flat(p: Affine) -> Affine:
-    return None if p is None else p.reshape(-1)
+def _whole(x: Tensor, weight: Affine, bias: Affine, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """One group of all images, by the BatchNorm kernel."""
+    w, b = (None if p is None else p.reshape(-1) for p in (weight, bias))
+    y, mean, inverse = torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps)
+    return y, mean[None], inverse.reciprocal()[None]
 
 
 def _by_channels(
@@ -74,54 +86,61 @@ def _by_channels(
     n_images, c = x.shape[:2]
     by_channel = x.reshape(g, n_images // g, c, -1).transpose(1, 2)  # (g, C, n, L)
     rows = by_channel.reshape(1, g * c, -1)
-    weight, bias = (p if p is None or p.dim() == 2 or g == 1 else p.repeat(g) for p in (weight, bias))
-    w, b = _flat(weight), _flat(bias)
+    w, b = (None if p is None else p.expand(g, c).reshape(-1) for p in (weight, bias))
     y, mean, inverse = torch.native_group_norm(rows, w, b, 1, g * c, rows.shape[-1], g * c, eps)
-    return y.view(by_channel.shape).transpose(1, 2).reshape(x.shape), mean, inverse
+    y = y.view(by_channel.shape).transpose(1, 2).reshape(x.shape)
+    return y, mean.view(g, c), inverse.reciprocal().view(g, c)
 
 
-def _by_rows(x: Tensor, g: int, weight: Affine, bias: Affine, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    last = x.movedim(1, -1)  # dense: (g n, ..., C)
-    c = last.shape[-1]
-    weight, bias = (None if p is None else p.view(-1, 1, c) for p in (weight, bias))
-    y, mean, inverse = _Rows.apply(last.reshape(g, -1, c), weight, bias, eps)
-    return y.view(last.shape).movedim(-1, 1), mean, inverse
+def _rows(x: Tensor, g: int) -> Tensor:
+    """(g n, C, ...) -> (g, values, C); no copy if x lies pixel after pixel."""
+    return x.movedim(1, -1).reshape(g, -1, x.shape[1])
+
+
+def _by_group(p: Affine) -> Affine:
+    """(C,) or (g, C) -> (1 or g, 1, C)."""
+    return None if p is None else p.view(-1, 1, p.shape[-1])
+
+
+def _row_moments(rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    mean = rows.mean(1, keepdim=True)
+    var = (rows - mean).square_().mean(1)
+    return mean.squeeze(1), var.add_(eps).sqrt_()
 
 
 class _Rows(torch.autograd.Function):
-    """The formula of `normalised` for rows (g, M, C), with weight and bias (1, 1, C) or (g, 1, C).
+    """weight (x - mean) / sigma + bias for rows x (g, M, C), all else (1 or g, 1, C).
 
-    With dy what flows back and means over M: dx = weight / sigma (dy - mean(dy) - hat mean(dy hat)).
+    mean and sigma are those of x. With dy what flows back and means over M,
+    dx = weight / sigma (dy - mean(dy) - hat mean(dy hat)), hat = (x - mean) / sigma.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Affine, bias: Affine, eps: float) -> tuple[Tensor, ...]:
-        mean = rows.mean(1, keepdim=True)
-        hat = rows - mean
-        inverse = (hat.square().mean(1, keepdim=True) + eps).rsqrt()
-        hat *= inverse
-        if weight is None:
-            y = hat.clone()  # what is kept must not be what an activation in place may change
-        else:
-            y = hat * weight if bias is None else torch.addcmul(bias, hat, weight)
-        ctx.save_for_backward(hat, inverse, weight)
-        ctx.has_bias, ctx.shared = bias is not None, weight is not None and len(weight) < len(rows)
-        ctx.mark_non_differentiable(mean, inverse)
-        return y, mean, inverse
+    def forward(ctx: Any, rows: Tensor, mean: Tensor, sigma: Tensor, weight: Affine, bias: Affine) -> Tensor:
+        ctx.save_for_backward(rows, mean, sigma, weight)
+        ctx.shapes = [None if p is None else p.shape for p in (weight, bias)]
+        scale = sigma.reciprocal() if weight is None else weight / sigma
+        shift = -mean * scale if bias is None else bias - mean * scale
+        return torch.addcmul(shift, rows, scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        hat, inverse, weight = ctx.saved_tensors
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        rows, mean, sigma, weight = ctx.saved_tensors
+        n_values = rows.shape[1]
+        centred = rows - mean
         sums = dy.sum(1, keepdim=True)
-        dots = (dy * hat).sum(1, keepdim=True)
+        dots = (dy * centred).sum(1, keepdim=True) / sigma
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = torch.addcmul(dy - sums / dy.shape[1], hat, dots / -dy.shape[1])
-            dx *= inverse if weight is None else inverse * weight
-        if ctx.shared:
-            sums, dots = sums.sum(0, keepdim=True), dots.sum(0, keepdim=True)
-        return dx, None if weight is None else dots, sums if ctx.has_bias else None, None
+            scale = sigma.reciprocal() if weight is None else weight / sigma
+            slope, level = dots * scale / (-n_values * sigma), sums * scale / -n_values
+            dx = torch.addcmul(level, centred, slope).addcmul_(dy, scale)
+        of_affine = [
+            None if shape is None else p.sum_to_size(shape)
+            for p, shape in zip((dots, sums), ctx.shapes, strict=True)
+        ]
+        return dx, None, None, *of_affine
 
 
 class _Moments(torch.autograd.Function):

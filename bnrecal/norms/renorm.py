@@ -85,8 +85,8 @@ class _BatchRenorm(Followed, _BatchNorm):
         g = n_groups(input, self.norm_batch, self.called)
         weight, bias = self.weight, self.bias
         if self.rmax == 1 and self.dmax == 0:
-            y, mean, inverse = normalised(input, g, weight, bias, self.eps)
-            self._track(mean, inverse.reciprocal())
+            y, mean, sigma = normalised(input, g, weight, bias, self.eps)
+            self._track(mean, sigma)
             return self.followed(y)
         mean, sigma = moments(input, g, self.eps)
         old_mean, old_sigma = self._track(mean, sigma)
@@ -96,7 +96,7 @@ class _BatchRenorm(Followed, _BatchNorm):
         shift = d if weight is None else weight.to(r.dtype) * d
         if bias is not None:
             shift = shift + bias.to(r.dtype)
-        return self.followed(normalised(input, g, scale, shift, self.eps)[0])
+        return self.followed(normalised(input, g, scale, shift, self.eps, (mean, sigma))[0])
 
     def by_batch(self, input: Tensor) -> Tensor:
         """BatchNorm over the whole batch, no buffer read or written: as recalibration runs it."""

@@ -33,13 +33,13 @@ class Opened:
     def notes(self) -> tuple[str, ...]:
         """What the user should know before a run."""
         about_weights = None if self.recipes else self.source.note
-        return tuple(note for note in (self.task.note, about_weights) if note)
+        return tuple(note for note in (self.task.prepared, self.task.note, about_weights) if note)
 
 
 def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened:
     """The study these settings ask for, with what its task and networks decide filled in.
 
-    That is the preprocessing of `preprocess = "model"`, the architectures of the source (also those of
+    That is how images are prepared (by `preprocess`), the architectures of the source (also those of
     "random:K" and "random:K:SEED"), and batch sizes and sample counts that the task has images for.
     """
     given = {name: value for name, value in settings.items() if value is not None}
@@ -48,6 +48,7 @@ def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened
         given = {**networks.preprocessing(inputs, tasks.metric_of(inputs.task)), **given}
     inputs = make_inputs(given, places)
     task = tasks.of(inputs)
+    given.update(task.resolved)
     source = networks.of(inputs, task)
     archs = given.get("arch", source.names)
     given["arch"] = tuple(a for arch in archs for a in _drawn(arch, source)) if _is_list(archs) else archs

@@ -1,6 +1,7 @@
 """What counts as a batch: how it is run, how many images it holds, how it is cut."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +16,45 @@ def call(model: nn.Module, batch: Any) -> Any:
     """The default way to run a batch: model(batch), or its first element if it is a tuple or list.
 
     A list of single images (channels, height, width), or of dicts, is handed over whole, as detection
-    models take it.
+    models take it. A mapping's entries are keywords where the model's forward has such parameters, as
+    those of Hugging Face's models; entries it has none for (labels) are left out. Raises BnrecalError, naming
+    the keys and `forward=`, where it has none and does not take the mapping itself.
     """
+    if isinstance(batch, Mapping):
+        return _call_by_keyword(model, batch)
     pair = isinstance(batch, tuple | list) and not _is_samples(batch)
     return model(batch[0] if pair else batch)
+
+
+def _call_by_keyword(model: nn.Module, batch: Mapping[Any, Any]) -> Any:
+    parameters = _parameters(model)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    taken = {name for name, p in parameters.items() if p.kind in kinds}
+    needed = {name for name in taken if parameters[name].default is inspect.Parameter.empty}
+    given = {name: value for name, value in batch.items() if name in taken}
+    if given and needed <= given.keys():
+        return model(**given)
+    try:
+        return model(batch)
+    except Exception as error:
+        keys, names = ", ".join(map(str, batch)), ", ".join(parameters) or "nothing"
+        raise BnrecalError(
+            f"batches: dicts with the keys {keys}, and {type(model).__name__}'s forward takes {names}; give "
+            f"forward=, such as forward=lambda model, batch: model(batch[{next(iter(batch), '')!r}])"
+        ) from error
+
+
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Those of the model's forward; of the module inside a wrapper whose forward passes all on."""
+    try:
+        found = inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):
+        return {}
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    inside = list(model.children())
+    if found and all(p.kind in variable for p in found.values()) and len(inside) == 1:
+        return _parameters(inside[0])
+    return found
 
 
 def count_images(batch: Any) -> int:
@@ -40,7 +76,7 @@ def count_images(batch: Any) -> int:
 def _count(batch: Any) -> int:
     if isinstance(batch, Tensor) and batch.dim():
         return batch.shape[0]
-    if isinstance(batch, dict) and batch:
+    if isinstance(batch, Mapping) and batch:
         return _count(next(iter(batch.values())))
     if isinstance(batch, tuple | list) and batch:
         return len(batch) if _is_samples(batch) else _count(batch[0])
@@ -67,7 +103,7 @@ def images_between(batch: Any, start: int, stop: int) -> Any:
 def _cut(part: Any, size: int, where: slice) -> Any:
     if isinstance(part, Tensor):
         return part[where] if part.dim() and part.shape[0] == size else part
-    if isinstance(part, dict):
+    if isinstance(part, Mapping):
         return {name: _cut(value, size, where) for name, value in part.items()}
     if isinstance(part, tuple | list) and len(part) == size:
         return _rebuilt(part, list(part[where])) if not hasattr(part, "_fields") else part
@@ -90,7 +126,7 @@ def joined(batches: Sequence[Any]) -> Any:
 
 def _join(parts: Sequence[Any], sizes: list[int]) -> Any:
     first = parts[0]
-    if isinstance(first, dict):
+    if isinstance(first, Mapping):
         return {name: _join([part[name] for part in parts], sizes) for name in first}
     if isinstance(first, Tensor):
         if not all(part.dim() and len(part) == n for part, n in zip(parts, sizes, strict=True)):

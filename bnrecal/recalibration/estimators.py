@@ -22,7 +22,12 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Moments:
-    """What one batch says about each channel; three float64 tensors of shape (channels,)."""
+    """What one batch says about each channel; three float64 tensors of shape (channels,).
+
+    >>> x = torch.tensor([0.0, 2.0]).double()  # two images of one pixel and one channel
+    >>> Moments(torch.tensor([2.0]).double(), x.mean().view(1), x.var().view(1)).var
+    tensor([2.], dtype=torch.float64)
+    """
 
     count: Tensor  # values per channel: images x height x width
     mean: Tensor
@@ -34,6 +39,23 @@ class Estimator(Protocol):
 
     A rule that does not depend on the order of batches also has `merge(state, other)`, and is then
     merged across processes state by state; any other is replayed batch by batch (see merge.py).
+
+    A rule of one's own is an object with these four methods. One that keeps the last batch alone:
+
+    >>> class Last:
+    ...     def start(self, mean, var):
+    ...         return mean, var
+    ...     def resume(self, mean, var, n_batches):
+    ...         return mean, var
+    ...     def update(self, state, batch):
+    ...         return batch.mean, batch.var
+    ...     def compute(self, state):
+    ...         return state
+    >>> import bnrecal
+    >>> batches = [torch.zeros(2, 1, 1, 1), torch.ones(2, 1, 1, 1)]
+    >>> report = bnrecal.recalibrate(torch.nn.BatchNorm2d(1), batches, estimator=Last())
+    >>> report.statistics.mean
+    tensor([1.], dtype=torch.float64)
     """
 
     def start(self, mean: Tensor, var: Tensor) -> State:
@@ -60,6 +82,12 @@ class Ema:
 
     After T updates (1 - a)^T of the start is still in the estimate; its window is about (2 - a) / a
     batches.
+
+    >>> import bnrecal
+    >>> batches = [torch.ones(2, 1, 1, 1)] * 10
+    >>> report = bnrecal.recalibrate(torch.nn.BatchNorm2d(1), batches, estimator=Ema(momentum=0.1))
+    >>> report.statistics.mean  # 1 - 0.9^10 of the way from 0 to 1
+    tensor([0.6513], dtype=torch.float64)
     """
 
     momentum: float = 0.1
@@ -88,6 +116,12 @@ class Cumulative:
     """Plain mean over batches of mu and of u: PyTorch's momentum=None, torch's update_bn.
 
     A short batch weighs as much as a full one, and the variance between batches is lost.
+
+    >>> import bnrecal
+    >>> batches = [torch.zeros(8, 1, 2, 2), torch.full((2, 1, 2, 2), 10.0)]
+    >>> report = bnrecal.recalibrate(torch.nn.BatchNorm2d(1), batches, estimator=Cumulative())
+    >>> report.statistics.mean, report.statistics.var
+    (tensor([5.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
     """
 
     def start(self, mean: Tensor, var: Tensor) -> State:
@@ -120,6 +154,12 @@ class Pooled:
     Merged by the pairwise update of Chan, Golub and LeVeque ("Updating formulae and a pairwise
     algorithm for computing sample variances", 1979), which does not cancel as E[x^2] - E[x]^2 does.
     Variance divides by n - 1 (`unbiased`, running_var's convention) or by n.
+
+    >>> import bnrecal
+    >>> batches = [torch.zeros(8, 1, 2, 2), torch.full((2, 1, 2, 2), 10.0)]
+    >>> report = bnrecal.recalibrate(torch.nn.BatchNorm2d(1), batches, estimator=Pooled(unbiased=False))
+    >>> report.statistics.mean, report.statistics.var
+    (tensor([2.], dtype=torch.float64), tensor([16.], dtype=torch.float64))
     """
 
     unbiased: bool = True

@@ -16,6 +16,7 @@ from torch import nn
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import Forward, exactly
 from bnrecal.recalibration.estimators import Pooled
+from bnrecal.recalibration.frozen import Frozen
 from bnrecal.recalibration.layers import find_layers
 from bnrecal.recalibration.merge import together, walked
 from bnrecal.recalibration.scope import copies, put_back
@@ -34,6 +35,7 @@ def exact_statistics(
     n_samples: int | None,
     forward: Forward,
     on_batch: Callable[[int], None] = lambda n: None,
+    frozen: Frozen = "auto",
 ) -> tuple[Statistics, int]:
     """(statistics, passes over the images); the model is as before afterwards.
 
@@ -42,12 +44,12 @@ def exact_statistics(
     layer that is called several times in a forward does not settle.
     """
     check_rereadable(batches)
-    layers, _ = find_layers(model)
+    layers, _ = find_layers(model, frozen)
     before = copies(layers)
 
     def one_pass(by_batch: bool) -> tuple[Statistics, int, str]:
         """Statistics, BatchNorm calls in a batch and the first layer called, alike in all processes."""
-        with Walk(model, Pooled(), forward, by_batch=by_batch) as walk:
+        with Walk(model, Pooled(), forward, by_batch=by_batch, frozen=frozen) as walk:
 
             def steps() -> None:
                 for n, batch in exactly(batches, n_samples):

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from bnrecal.errors import BnrecalError
+from bnrecal.recalibration.converted import EXPORTED, NONE, check_module, check_quantisation, normalises
+from bnrecal.recalibration.frozen import Frozen, frozen_layers, reason_for
 
 
 @dataclass(frozen=True)
@@ -46,21 +49,22 @@ def buffer_names(module: nn.Module) -> tuple[str, str, str]:
     return "running_mean", spread, "num_batches_tracked"
 
 
-def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
+def find_layers(model: nn.Module, frozen: Frozen = "auto") -> tuple[list[Layer], dict[str, str]]:
     """(layers to re-estimate, {name of a normalisation layer left alone: why}).
 
-    A BatchNorm in eval mode inside a model of which something is in train mode is frozen. A model
-    handed over wholly in eval mode has none frozen. Raises BnrecalError if no layer is live.
+    `frozen` says which BatchNorms keep what they have, as in frozen.py. Raises BnrecalError if no layer
+    is live, and for names that are not there.
     """
-    any_training = any(module.training for module in model.modules())
+    check_quantisation(model)
+    kept = frozen_layers(model, frozen)
     live: list[Layer] = []
     left: dict[str, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             if module.running_mean is None or module.running_var is None:
                 left[name] = "keeps no running statistics (track_running_stats=False)"
-            elif any_training and not module.training:
-                left[name] = "frozen: in eval mode inside a model in train mode"
+            elif name in kept:
+                left[name] = reason_for(frozen)
             else:
                 live.append(Layer(name, module))
         elif isinstance(module, nn.GroupNorm | nn.LayerNorm | _InstanceNorm):
@@ -69,6 +73,8 @@ def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
             left[name] = "frozen by its type: its statistics are constants"
         elif isinstance(module, torch.jit.ScriptModule) and not name:
             left[name] = "TorchScript: recalibrate the module before scripting it"
+        elif isinstance(module, GraphModule) and normalises(module):
+            left[name] = EXPORTED
     _check_apart(live)
     if not live:
         by_reason: dict[str, list[str]] = {}
@@ -78,7 +84,7 @@ def find_layers(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
             f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
             for reason, names in by_reason.items()
         )
-        raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or 'none at all'})")
+        raise BnrecalError(f"the model has no BatchNorm to recalibrate ({why or NONE})")
     return live, left
 
 
@@ -96,7 +102,11 @@ def _check_apart(layers: list[Layer]) -> None:
 
 
 def inner_of(model: nn.Module) -> nn.Module:
-    """The module inside DataParallel's, DistributedDataParallel's and torch.compile's wrappers."""
+    """The module inside DataParallel's, DistributedDataParallel's and torch.compile's wrappers.
+
+    Raises BnrecalError for what is no module.
+    """
+    check_module(model)
     while True:
         compiled = getattr(model, "_orig_mod", None)
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):

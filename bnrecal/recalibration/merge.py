@@ -30,6 +30,11 @@ def n_processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def is_first() -> bool:
+    """Whether this process is the one that speaks for all."""
+    return n_processes() == 1 or distributed.get_rank() == 0
+
+
 def together(work: Callable[[], Result]) -> list[Result]:
     """What `work` gives in every process, by rank. If it fails in one, all raise: nobody waits."""
     if n_processes() == 1:

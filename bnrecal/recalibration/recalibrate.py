@@ -1,6 +1,7 @@
 """The public way in: `recalibrate` and the scope `recalibrated`."""
 
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,16 +16,31 @@ from bnrecal.host.device import now_s
 from bnrecal.recalibration.batches import Forward, call, exactly
 from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
 from bnrecal.recalibration.exact import check_rereadable, exact_statistics
+from bnrecal.recalibration.frozen import Frozen, left_by_mode
 from bnrecal.recalibration.layers import find_layers, inner_of
-from bnrecal.recalibration.merge import n_processes, together, walked
+from bnrecal.recalibration.merge import is_first, n_processes, together, walked
+from bnrecal.recalibration.progress import Progress, Tell, following, n_images_in
 from bnrecal.recalibration.scope import copies, put_back
+from bnrecal.recalibration.shift import Pair, Shift, shift_of, worst_first
+from bnrecal.recalibration.shown import as_html, as_text
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Recalibration:
-    """What a recalibration did. Counts and seconds are this process's own."""
+    """What a recalibration did. Counts and seconds are this process's own.
+
+    Its repr fits a screen: what was read, the layers that moved most, and what was left alone. A notebook
+    shows a row for every layer.
+
+    >>> import torch
+    >>> report = recalibrate(nn.BatchNorm2d(1), [torch.ones(4, 1, 2, 2), torch.ones(2, 1, 2, 2)])
+    >>> report.n_samples, report.n_batches, report.n_passes
+    (6, 2, 1)
+    >>> report.shifts[0].mean  # in standard deviations of the old statistics, mean 0 and variance 1
+    0.9999950000374997
+    """
 
     n_samples: int  # images read, counted once however many passes `exact` made over them
     n_batches: int
@@ -34,10 +50,44 @@ class Recalibration:
     left_alone: dict[str, str]  # other normalisation layers, and why each kept what it had
     statistics: Statistics  # what now stands in the layers' buffers
     snapshots: dict[int, Statistics] = field(default_factory=dict)  # by number of images
+    before: dict[str, tuple[Pair, float]] = field(default_factory=dict)  # what each layer had, and its eps
 
     @property
     def images_per_s(self) -> float:
-        return self.n_samples * self.n_passes / self.seconds
+        return self.n_samples * self.n_passes / self.seconds if self.seconds else 0.0
+
+    @property
+    def shifts(self) -> list[Shift]:
+        """How far each re-estimated layer moved, the largest first."""
+        new = self.statistics.by_name()
+        return worst_first(shift_of(name, old, new[name], eps) for name, (old, eps) in self.before.items())
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def __str__(self) -> str:
+        """What was done, and every layer that was left alone with the reason, one reason a line."""
+        images = f"{self.n_samples:,} images" + (f", read {self.n_passes} times" if self.n_passes > 1 else "")
+        head = f"{len(self.layers)} layers re-estimated from {images}, {self.seconds:.1f} s"
+        return "\n".join([head, *alone(self.left_alone)])
+
+
+def alone(left: dict[str, str]) -> list[str]:
+    """One line for each reason: the layers that were left alone for it, at most three by name."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        by_reason.setdefault(reason, []).append(name or "the model itself")
+    return [
+        f"left alone: {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}"
+        for reason, names in by_reason.items()
+    ]
+
+
+class FrozenWarning(UserWarning):
+    """BatchNorms were left alone for their mode; whether that was meant, only the caller knows."""
 
 
 def recalibrate(
@@ -50,6 +100,8 @@ def recalibrate(
     forward: Forward | None = None,
     reset: bool = True,
     snapshots: Iterable[int] = (),
+    frozen: Frozen = "auto",
+    progress: Progress = False,
 ) -> Recalibration:
     """Re-estimate the running statistics of every live BatchNorm of `model` from `batches`.
 
@@ -63,8 +115,8 @@ def recalibrate(
     - "exact": pooled statistics of every layer's evaluation-time input, which do not depend on how
       images are split into batches; reads them several times.
 
-    Inside, each live BatchNorm runs by batch, everything else as in evaluation. A BatchNorm in eval
-    mode inside a model in train mode is frozen and left alone, as are layers no batch reaches.
+    Inside, each live BatchNorm runs by batch, everything else as in evaluation. Frozen BatchNorms are left
+    alone, as are layers no batch reaches: `left_alone` of the result says which and why.
     Afterwards the model differs in running_mean, running_var (unbiased) and num_batches_tracked (calls,
     as PyTorch counts them) of the re-estimated layers alone; after an error in nothing.
     Under torch.distributed every process calls this with its own batches, and all end with the same
@@ -79,11 +131,23 @@ def recalibrate(
         forward: forward(model, batch); by default model(batch) or its first element.
         reset: False goes on from the statistics the model has ("ema", "cumulative").
         snapshots: image counts, each at the end of a batch, at which to keep the statistics as well.
+        frozen: "auto": where some BatchNorms are in train mode and some in eval mode, those in eval
+            mode, with a FrozenWarning; where all are in one mode, none. "by_mode": every one in eval
+            mode. "none". Or names of BatchNorms, or of parts of the model that hold some.
+        progress: True draws a bar on stderr; a callable is told (images read, images in all or None)
+            after each batch. "exact" counts every pass, and does not know how many there will be.
 
     Raises:
         BnrecalError: no BatchNorm with running statistics, too few images, a batch with a single
             value per channel, NaN or infinity (batch and layer named), a model that raises, snapshots
             inside a batch, values out of range.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    >>> images = torch.randn(64, 1, 8, 8)
+    >>> report = recalibrate(model, images.split(16), n_samples=48)
+    >>> report.layers, report.n_samples
+    (('1',), 48)
     """
     forward = forward or call
     model = inner_of(model)  # processes are joined here; replicas would take their moments with them
@@ -93,23 +157,28 @@ def recalibrate(
         if estimator == "exact":
             check_rereadable(batches)
         ready = _initialised(model, batches, forward)
-        find_layers(model)
+        find_layers(model, frozen)
         return wanted, ready
 
     ready: list[tuple[frozenset[int], Iterable[Any]]] = []
     together(lambda: ready.append(prepared()))
     wanted, batches = ready[0]
-    _, left_alone = find_layers(model)
+    _, left_alone = find_layers(model, frozen)
+    said = left_by_mode(model, frozen)
+    if said:
+        warnings.warn(said, FrozenWarning, stacklevel=2)
     device = next((b.device for b in model.buffers()), torch.device("cpu"))
+    before = _held(model)
     started = now_s(device)
-    counter = _Counter()
-    if estimator == "exact":
-        final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add)
-    else:
-        rule = make_estimator(estimator, momentum) if isinstance(estimator, str) else estimator
-        n_passes = 1
-        with Walk(model, rule, forward, reset) as walk:
-            final = walked(walk, lambda: _step_through(walk, batches, n_samples, wanted, counter))
+    with following(progress, "recalibrating", "images", here=is_first()) as tell:
+        counter = _Counter(tell, None if estimator == "exact" else n_images_in(batches, n_samples))
+        if estimator == "exact":
+            final, n_passes = exact_statistics(model, batches, n_samples, forward, counter.add, frozen)
+        else:
+            rule = make_estimator(estimator, momentum) if isinstance(estimator, str) else estimator
+            n_passes = 1
+            with Walk(model, rule, forward, reset, frozen=frozen) as walk:
+                final = walked(walk, lambda: _step_through(walk, batches, n_samples, wanted, counter))
     final.write_to(model)
     return Recalibration(
         counter.n_samples // n_passes,
@@ -120,7 +189,22 @@ def recalibrate(
         {**left_alone, **_not_reached(model, final.layers, left_alone)},
         final,
         counter.snapshots,
+        {name: before[name] for name in final.layers},
     )
+
+
+def _held(model: nn.Module) -> dict[str, tuple[Pair, float]]:
+    """Copies of each live layer's statistics, and its eps."""
+    return {
+        layer.name: (
+            (
+                layer.running_mean.detach().to(torch.float64, copy=True),
+                layer.running_var.detach().to(torch.float64, copy=True),
+            ),
+            layer.module.eps,
+        )
+        for layer in find_layers(model)[0]
+    }
 
 
 def _step_through(
@@ -149,9 +233,22 @@ def _not_reached(model: nn.Module, reached: Iterable[str], left_alone: Iterable[
 
 @contextmanager
 def recalibrated(model: nn.Module, batches: Iterable[Any], **settings: Any) -> Iterator[Recalibration]:
-    """`recalibrate` for the length of a with-block; afterwards the old statistics are back."""
+    """`recalibrate` for the length of a with-block; afterwards the old statistics are back.
+
+    For weights that stand in the model only while it is evaluated (averages, a schedule-free
+    optimiser's): put them in, evaluate inside this block, take them out again.
+
+    >>> import torch
+    >>> model = nn.BatchNorm2d(1)
+    >>> with recalibrated(model, [torch.full((4, 1, 2, 2), 3.0)]) as report:
+    ...     model.running_mean.item(), report.n_samples
+    (3.0, 4)
+    >>> model.running_mean.item()
+    0.0
+    """
+    model = inner_of(model)
     _initialised_only(model)
-    layers, _ = find_layers(model)
+    layers, _ = find_layers(inner_of(model), settings.get("frozen", "auto"))
     before = copies(layers)
     try:
         yield recalibrate(model, batches, **settings)
@@ -161,6 +258,8 @@ def recalibrated(model: nn.Module, batches: Iterable[Any], **settings: Any) -> I
 
 @dataclass
 class _Counter:
+    tell: Tell
+    of: int | None  # images in all
     n_samples: int = 0
     n_batches: int = 0
     snapshots: dict[int, Statistics] = field(default_factory=dict)
@@ -168,6 +267,7 @@ class _Counter:
     def add(self, n: int) -> None:
         self.n_samples += n
         self.n_batches += 1
+        self.tell(self.n_samples, self.of)
 
 
 def _check(

@@ -11,7 +11,18 @@ from bnrecal.recalibration.layers import buffer_names
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and variance of the named layers, their channels side by side; float64, shape (channels,)."""
+    """Mean and variance of the named layers, their channels side by side; float64, shape (channels,).
+
+    >>> import bnrecal
+    >>> model = nn.Sequential(nn.BatchNorm2d(1))
+    >>> report = bnrecal.recalibrate(model, [torch.arange(4.0).view(4, 1, 1, 1)])
+    >>> report.statistics.by_name()
+    {'0': (tensor([1.5000], dtype=torch.float64), tensor([1.6667], dtype=torch.float64))}
+    >>> other = nn.Sequential(nn.BatchNorm2d(1))
+    >>> report.statistics.write_to(other)  # into any model with layers of these names
+    >>> other[0].running_mean
+    tensor([1.5000])
+    """
 
     layers: tuple[str, ...]
     sizes: tuple[int, ...]  # channels of each layer

@@ -26,6 +26,7 @@ from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.recalibration.batches import Forward, call
 from bnrecal.recalibration.estimators import Ema, Estimator, Moments, State
 from bnrecal.recalibration.forwards import eager_only, forward_of, is_compiled, is_trusted, of_nothing
+from bnrecal.recalibration.frozen import Frozen
 from bnrecal.recalibration.layers import Layer, find_layers
 from bnrecal.recalibration.moments import FAR, MANY, moments_into
 from bnrecal.recalibration.scope import Borrowed
@@ -40,6 +41,7 @@ class Walk:
         estimator: see estimators.py.
         forward: forward(model, batch) runs a batch; by default model(batch) or its first element.
         reset: start from mean 0 and variance 1, else go on from the statistics the model has.
+        frozen: which BatchNorms are left alone, as in frozen.py.
         by_batch: normalise each batch by its own statistics, as in train mode. Otherwise the layers
             normalise by the statistics they hold, as in evaluation, and are only looked at.
 
@@ -55,10 +57,11 @@ class Walk:
         forward: Forward = call,
         reset: bool = True,
         by_batch: bool = True,
+        frozen: Frozen = "auto",
     ) -> None:
         self.model, self.estimator, self.forward = model, estimator, forward
         self.reset, self.by_batch = reset, by_batch
-        self.layers, self.left_alone = find_layers(model)
+        self.layers, self.left_alone = find_layers(model, frozen)
         self._own = [
             (layer.running_mean, layer.running_var, layer.module.num_batches_tracked) for layer in self.layers
         ]

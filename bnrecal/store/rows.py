@@ -42,6 +42,9 @@ class _Fields(TypedDict):
     update_s the extra forwards and scoring for `update`; eval_s evaluation and scoring; total_s what
     this cell alone would have cost. `inputs` opens the cell's images and network again.
     `evaluation_batch` is the number of images in one evaluation forward, smaller after memory ran out.
+    Of the pass from its start to this cell: cpu_s and wall_s are seconds of processor time of its process
+    and of the clock, cpus_left the processors that other processes left over on average (over a second at
+    least); `load` is the load average over one minute at its end.
     """
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
@@ -75,6 +78,10 @@ class _Fields(TypedDict):
     evaluation_batch: NotRequired[Count | None]
     inputs: NotRequired[dict[str, Any] | None]
     study: NotRequired[str | None]
+    cpu_s: NotRequired[Seconds | None]
+    wall_s: NotRequired[Seconds | None]
+    cpus_left: NotRequired[Annotated[float, Field(ge=0, le=1e6)] | None]
+    load: NotRequired[Annotated[float, Field(ge=0, le=1e9)] | None]
     trained: NotRequired[Key | None]  # the training that made the weights
     recipe: NotRequired[dict[str, Any] | None]  # its fields that are not at their defaults
 
@@ -112,6 +119,10 @@ class _TrainedFields(TypedDict):
     failure: NotRequired[Failure | None]
     inputs: NotRequired[dict[str, Any] | None]
     study: NotRequired[str | None]
+    cpu_s: NotRequired[Seconds | None]
+    wall_s: NotRequired[Seconds | None]
+    cpus_left: NotRequired[Annotated[float, Field(ge=0, le=1e6)] | None]
+    load: NotRequired[Annotated[float, Field(ge=0, le=1e9)] | None]
 
 
 COLUMNS = tuple(name for name in _Fields.__annotations__ if name in _Fields.__required_keys__)
@@ -142,6 +153,7 @@ def is_evaluated(row: Row) -> bool:
 
 def parse_row(line: bytes, place: str) -> Row:
     """The row in this line; raises BnrecalError that names `place` and what is wrong with it."""
+    row: Row
     try:
         # rows that name a kind are few enough to be looked at twice
         row = _read_slowly(line, place) if b'"kind"' in line else dict(_ROW.validate_json(line))

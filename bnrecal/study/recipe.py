@@ -33,9 +33,11 @@ NORMS: dict[str, tuple[str, ...]] = {
     "ln": (),
     "in": (),
     "brn": (*_BY_BATCH, "rmax", "dmax"),
-    "cbn": (*_BY_BATCH, "window"),
-    "naive-cbn": (*_BY_BATCH, "window"),
+    "cbn": (*_BY_BATCH, "window", "burn_in"),
+    "naive-cbn": (*_BY_BATCH, "window", "burn_in"),
+    "frozen": (),
 }
+RENORM_BOUNDS = {"rmax": 3.0, "dmax": 5.0}  # of brn in the end (Ioffe 2017)
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ class Usual:
     trust_coefficient: float | None = None
 
 
+_LAYERWISE = ("momentum", "nesterov", "trust_coefficient", "adapt")
 # trust coefficients: You et al. 2017 (LARS); NVIDIA apex (LARC)
 OPTIMIZERS: dict[str, Usual] = {
     "sgd": Usual(0.05, 5e-4, ("momentum", "nesterov")),
     "adamw": Usual(0.001, 0.05, ("betas",)),
-    "lars": Usual(2.0, 5e-4, ("momentum", "nesterov", "trust_coefficient"), 0.001),
-    "larc": Usual(0.05, 5e-4, ("momentum", "nesterov", "trust_coefficient"), 0.02),
+    "lars": Usual(2.0, 5e-4, _LAYERWISE, 0.001),
+    "larc": Usual(0.05, 5e-4, _LAYERWISE, 0.02),
 }
 # These have no running statistics: there is nothing to re-estimate.
 WITHOUT_STATISTICS = tuple(norm for norm, heeded in NORMS.items() if "bn_momentum" not in heeded)
@@ -69,10 +72,11 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     norm: str = "bn"
-    groups: Count | None = None  # of gn; None: as bnrecal.norms has it, like the next three
+    groups: Count | None = None  # of gn; None: as bnrecal.norms has it, like the next two
     window: Count | None = None  # of cbn and naive-cbn: steps that count, the current one included
-    rmax: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None  # of brn
-    dmax: Amount | None = None  # of brn
+    burn_in: Amount | None = None  # of the same: epochs of plain BatchNorm before
+    rmax: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None  # of brn, risen to as in the
+    dmax: Amount | None = None  # paper (train/norms.py); None: RENORM_BOUNDS
     norm_batch: Count | None = None  # images that one normalisation sees; None: all of a forward
     bn_momentum: Unit | None = None  # None: as the network has it; 0: statistics are never kept
     batch_size: Count = 64  # images of a step
@@ -87,6 +91,7 @@ class Recipe(BaseModel):
     nesterov: bool = False
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     trust_coefficient: Positive | None = None
+    adapt: Literal["weights", "all"] | None = None  # who has a layer's rate; None: as bnrecal.optimisers
     weight_decay: Amount | None = None  # of parameters with two dimensions or more
     decay_vectors: bool = False  # also of those with one: biases, and weights of normalisations
     clip_norm: Positive | None = None  # of the whole gradient
@@ -112,6 +117,7 @@ class Recipe(BaseModel):
             for name in ("lr", "weight_decay", "trust_coefficient")
             if getattr(self, name) is None
         }
+        filled |= {name: value for name, value in RENORM_BOUNDS.items() if getattr(self, name) is None}
         unheeded = {name: type(self).model_fields[name].default for name in self.unheeded()}
         self.__dict__.update({**filled, **unheeded})  # frozen for everybody else
         for check in _CHECKS:

@@ -58,14 +58,15 @@ def label(recipe: Recipe, varied: Collection[str]) -> str:
     What this recipe does not heed is left out of it. "as usual" if nothing is left.
     """
     parts = [
-        _phrase(name, getattr(recipe, name))
+        phrase(name, getattr(recipe, name))
         for name in Recipe.model_fields
         if name in varied and name not in recipe.unheeded()
     ]
     return ", ".join(parts) or "as usual"
 
 
-def _phrase(name: str, value: Any) -> str:
+def phrase(name: str, value: Any) -> str:
+    """A field and its value in a few words: "norm batch 4", "gn", "no nesterov"."""
     words = _NAMED.get(name, name.replace("_", " "))
     if value is None:
         return _WITHOUT.get(name, f"{words} as usual")

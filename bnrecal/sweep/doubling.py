@@ -1,36 +1,40 @@
 """How many images, by which rule, without a grid: double the images until eval stops improving.
 
-Every estimator climbs a ladder of image counts, each twice the last; one walk over the images serves all
-its rungs. A rung is enough for an architecture when neither its doubling nor the best rung measured is
-better by more than the tolerance, by the upper end of the paired 95 % interval (report/uncertainty.py).
-Where the evaluation set is too small to show that, two doublings in a row that give nothing beyond noise
-end the climb, and the answer says that it is the weaker one.
+Every estimator climbs a ladder of image counts, each twice the last. Its rungs are ordinary cells: a round
+plans the lowest rungs that are left, the sweep does what the store lacks, and what to do next depends on
+the rows that came. A rung is enough when neither its doubling nor the best rung measured is better by more
+than the tolerance on any architecture, by the upper end of the paired 95 % interval. Where the evaluation
+set is too small to show that, two doublings in a row that give nothing beyond noise end the climb. What is
+advised then follows from the rows alone (report/analysis/choice.py), as in `report`.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
-from statistics import mean
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.host.device import choose_device
-from bnrecal.metrics.boxes import Float64s
-from bnrecal.metrics.resampling import Weights, draw, n_images, resampled
-from bnrecal.networks.network import NetworkSource
+from bnrecal.executors.deadline import Deadline
 from bnrecal.plan.opened import Opened
-from bnrecal.report.analysis.finding import start_left
-from bnrecal.report.analysis.uncertainty import percentile_interval
-from bnrecal.study.cells import Cell, Pass
-from bnrecal.study.study import Study
-from bnrecal.tasks.task import Task
+from bnrecal.report.analysis.advice import settings_of
+from bnrecal.report.analysis.choice import Setting, gaps
+from bnrecal.report.analysis.sections import sections_of
+from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.store.store import Row, Store
+from bnrecal.study.axes import EXPERIMENT
+from bnrecal.study.cells import STORED, AnyPass
+from bnrecal.study.selection import Choice as Selection
+from bnrecal.sweep.plan import Plan, plan
+from bnrecal.sweep.sweep import sweep
 
-ESTIMATORS = ("pooled", "cumulative", "ema")  # also the order of preference at equal images
+if TYPE_CHECKING:
+    from bnrecal.executors.executor import Executor
+
+ESTIMATORS = ("pooled", "cumulative", "ema")
 FEWEST_IMAGES = 64
 BATCH_SIZE = 64
-COLD = 0.05  # of the start left: an exponential average this cold stands still for want of updates
 FAR = 16  # times the images of another estimator that are enough: then it is not worth going on
 
 
@@ -42,44 +46,6 @@ class Budget:
     images: int | None = None
 
 
-@dataclass(frozen=True)
-class Rung:
-    """One count of images by one rule: eval and its resamples by architecture, mean seconds of the pass."""
-
-    estimator: str
-    momentum: float | None
-    batch_size: int
-    n_samples: int
-    evals: Mapping[str, float]
-    figures: Mapping[str, Float64s]
-    recal_s: float
-
-    @property
-    def mean_eval(self) -> float:
-        return mean(self.evals.values())
-
-    @property
-    def cold(self) -> bool:
-        n_updates = -(-self.n_samples // self.batch_size)
-        return self.momentum is not None and start_left(self.momentum, n_updates) > COLD
-
-
-@dataclass(frozen=True)
-class Behind:
-    """How far one rung is behind another, on the architecture where that is most."""
-
-    beyond_noise: float  # as measured, where the paired interval excludes 0; else nothing
-    bound: float | None  # upper end of the paired interval
-
-
-def behind(rung: Rung, other: Rung) -> Behind:
-    gaps = {arch: other.evals[arch] - rung.evals[arch] for arch in rung.evals}
-    intervals = {a: percentile_interval(other.figures[a] - rung.figures[a]) for a in gaps}
-    clear = [gap for a, gap in gaps.items() if (interval := intervals[a]) is None or interval[0] > 0]
-    bounds = [interval[1] for interval in intervals.values() if interval]
-    return Behind(max(clear, default=0.0), max(bounds) if len(bounds) == len(gaps) else None)
-
-
 @dataclass
 class Ladder:
     """One rule and batch size, and the rungs climbed so far."""
@@ -87,215 +53,273 @@ class Ladder:
     estimator: str
     momentum: float | None
     batch_size: int
-    counts: list[int]
-    rungs: list[Rung] = field(default_factory=list)
-    walks: dict[str, Iterator[tuple[float, float, Float64s]]] = field(default_factory=dict)
+    counts: Sequence[int]
+    rungs: list[Setting] = field(default_factory=list)
     stopped: str = ""  # why it climbs no further
+    last_s: float = 0.0  # what its last rung took, over all architectures
 
     @property
     def next_count(self) -> int | None:
         left = self.counts[len(self.rungs) :]
         return left[0] if left and not self.stopped else None
 
+    @property
+    def name(self) -> str:
+        how = self.estimator if self.momentum is None else f"{self.estimator} {self.momentum:g}"
+        return f"{how} bs {self.batch_size}"
+
 
 @dataclass(frozen=True)
-class Recommendation:
-    """`chosen` is enough: shown by intervals, or only nothing better beyond noise; None: neither."""
+class Climbed:
+    """What was measured; `rows` are all the store has of these networks on these images, as in `report`."""
 
-    tolerance: float
-    archs: tuple[str, ...]
-    metric: str
     ladders: tuple[Ladder, ...]
-    best: Rung
-    chosen: Rung | None
-    shown: bool
+    rows: tuple[Row, ...]
+    failed: tuple[Row, ...]
     seconds: float
-    n_evaluation: int
 
 
-OnRung = Callable[[Rung], None]
+OnRow = Callable[[Row], None]
 
 
-def advise(
+class _OutOfTime(BaseException):
+    """The budget's seconds are over. No `Exception`: nothing on the way may take it for its own."""
+
+
+def climb(
     opened: Opened,
-    device: str,
+    store: Store,
+    executor: "Executor",
     tolerance: float,
     budget: Budget,
-    on_rung: OnRung,
+    on_row: OnRow,
     batch_sizes: tuple[int, ...],
-) -> Recommendation:
+) -> Climbed:
     """Climb until one setting is enough, for every architecture of the study at once.
 
-    Takes task, network, architectures, estimators, momenta and seed from `study`; raises BnrecalError
-    if there are too few images for two rungs.
+    Takes task, network, architectures, estimators, momenta and seed from the study. A rung whose rows the
+    store holds is not measured again and counts no images. Raises BnrecalError if there are too few images
+    for two rungs, or for any, and for a study that trains its networks.
     """
     started = time.perf_counter()
-    study, task, source = opened.study, opened.task, opened.source
-    for arch in study.arch:
-        source.check(arch)
-    climber = _Climber(study, task, source, device)
-    ladders = _ladders(study, task, batch_sizes)
-    spent, last_s = 0, {id(ladder): 0.0 for ladder in ladders}
-    while (ladder := _lowest(ladders)) is not None:
-        count = ladder.next_count
-        assert count is not None
-        done = ladder.rungs[-1].n_samples if ladder.rungs else 0
-        reads = count - (0 if ladder.estimator == "exact" else done)
-        # measured start-up aside, a rung costs at most twice the one before
-        if time.perf_counter() - started + 2 * last_s[id(ladder)] > budget.seconds and ladder.rungs:
-            ladder.stopped = "out of time"
-            continue
-        if budget.images is not None and spent + reads > budget.images:
-            ladder.stopped = "out of images"
-            continue
-        rung_started = time.perf_counter()
-        ladder.rungs.append(climber.climb(ladder, count))
-        last_s[id(ladder)] = time.perf_counter() - rung_started
-        spent += reads
-        on_rung(ladder.rungs[-1])
-        _settle(ladders, tolerance)
-    return _recommended(ladders, study.arch, task, tolerance, time.perf_counter() - started)
+    if opened.recipes:
+        raise BnrecalError(
+            "[train]: advise measures one set of weights an architecture; give trained ones by --weights"
+        )
+    ladders = ladders_of(opened, batch_sizes)
+    counts = {count for ladder in ladders for count in ladder.counts}
+    grid = {"bs": batch_sizes, "samples": tuple(sorted(counts)), "repeats": 1}
+    opened = replace(opened, study=opened.study.model_copy(update=grid))
+    rounds = _Rounds(opened, store, executor, on_row)
+
+    def in_time(work: Callable[[], None]) -> bool:
+        """Whether it was done before the time was over: on a machine that became busy it may not be."""
+        try:
+            with Deadline(max(0.0, started + budget.seconds - time.perf_counter()), _OutOfTime).running():
+                work()
+        except _OutOfTime:
+            return False
+        return True
+
+    if opened.study.baseline and not in_time(rounds.stand):
+        raise BnrecalError("--max-seconds: over before anything was measured; give more")
+    spent = 0
+    while climbing := _lowest(ladders):
+        rungs: list[tuple[Ladder, Plan]] = []
+        for ladder in climbing:
+            todo = rounds.plan(ladder, ladder.next_count or 0)
+            # a rung costs at most twice the one before
+            expected_s = 2 * sum(one.last_s for one in (ladder, *(other for other, _ in rungs)))
+            late = time.perf_counter() - started + expected_s > budget.seconds
+            reads = max((one.n_samples for one in todo.passes), default=0)
+            if todo.passes and ladder.rungs and late:
+                ladder.stopped = "out of time"
+            elif budget.images is not None and spent + reads > budget.images:
+                ladder.stopped = "out of images"
+            else:
+                spent += reads
+                rungs.append((ladder, todo))
+        if not in_time(partial(rounds.run, rungs)):
+            for ladder, _ in rungs:
+                ladder.stopped = "out of time"
+        _settle(ladders, rounds.uncertainty, tolerance)
+    for ladder in ladders:
+        ladder.stopped = ladder.stopped or "all images read"
+    if not any(ladder.rungs for ladder in ladders):
+        if rounds.failed:
+            first = rounds.failed[0]
+            raise BnrecalError(f"{first['arch']}: nothing could be measured: {first['error']}")
+        if any(ladder.stopped == "out of time" for ladder in ladders):
+            raise BnrecalError("--max-seconds: over before anything was measured; give more")
+        raise BnrecalError("--max-images: too few for a single batch of every estimator; give more")
+    return Climbed(tuple(ladders), rounds.known(), tuple(rounds.failed), time.perf_counter() - started)
 
 
-def _ladders(study: Study, task: Task, batch_sizes: tuple[int, ...]) -> list[Ladder]:
+def ladders_of(opened: Opened, batch_sizes: tuple[int, ...]) -> list[Ladder]:
+    """Counts that double, of whole batches, up to all whole batches there are."""
+    study, n_calibration = opened.study, opened.task.n_calibration
     ladders = []
     for batch_size in batch_sizes:
-        count = -(-FEWEST_IMAGES // batch_size) * batch_size
-        if 2 * count > task.n_calibration:
-            count = batch_size
-        counts = []
-        while count <= task.n_calibration:
-            counts.append(count)
-            count *= 2
+        counts = counts_of(batch_size, n_calibration)
         if len(counts) < 2:
             raise BnrecalError(
-                f"--bs: {batch_size}: {task.n_calibration} calibration images are too few to double one "
-                f"batch; at most {task.n_calibration // 2}"
+                f"--bs: {batch_size}: {n_calibration} calibration images are too few to double one "
+                f"batch; at most {n_calibration // 2}"
             )
         for estimator in study.estimator:
+            if estimator == STORED:
+                continue
             momenta = study.momentum if estimator == "ema" else (None,)
             ladders += [Ladder(estimator, momentum, batch_size, counts) for momentum in momenta]
+    if not ladders:
+        raise BnrecalError(f"--estimator: {STORED!r} re-estimates nothing; add another")
     return ladders
 
 
-def _lowest(ladders: list[Ladder]) -> Ladder | None:
-    """The ladder whose next rung is lowest, the first of equals."""
-    climbing = [(ladder.next_count, k) for k, ladder in enumerate(ladders) if ladder.next_count is not None]
-    return ladders[min(climbing)[1]] if climbing else None
+def counts_of(batch_size: int, n_calibration: int) -> tuple[int, ...]:
+    """From about FEWEST_IMAGES, doubled, and last all whole batches."""
+    count = -(-FEWEST_IMAGES // batch_size) * batch_size
+    if 2 * count > n_calibration:
+        count = batch_size
+    counts = []
+    while count <= n_calibration:
+        counts.append(count)
+        count *= 2
+    whole = n_calibration // batch_size * batch_size
+    return (*counts, whole) if counts and whole > counts[-1] else tuple(counts)
 
 
-class _Climber:
-    """Measures rungs; holds one walk for every architecture of a ladder."""
+def _lowest(ladders: Sequence[Ladder]) -> list[Ladder]:
+    """The ladders whose next rung is lowest."""
+    counts = [count for ladder in ladders if (count := ladder.next_count) is not None]
+    return [ladder for ladder in ladders if counts and ladder.next_count == min(counts)]
 
-    def __init__(self, study: Study, task: Task, source: NetworkSource, device: str) -> None:
-        self.study, self.task, self.source = study, task, source
-        self.device = choose_device(device)
-        self.weights: Weights | None = None
 
-    def climb(self, ladder: Ladder, count: int) -> Rung:
-        found = {arch: next(self._walk(ladder, arch, count)) for arch in self.study.arch}
-        return Rung(
-            ladder.estimator,
-            ladder.momentum,
-            ladder.batch_size,
-            count,
-            {arch: evaluated for arch, (evaluated, _, _) in found.items()},
-            {arch: figures for arch, (_, _, figures) in found.items()},
-            mean(seconds for _, seconds, _ in found.values()),
+class _Rounds:
+    """Plans rungs as cells of the store, runs them, and gives the ladders what came."""
+
+    def __init__(self, opened: Opened, store: Store, executor: "Executor", on_row: OnRow) -> None:
+        self.opened, self.store, self.executor, self.on_row = opened, store, executor, on_row
+        self.rows: list[Row] = []
+        self.failed: list[Row] = []
+        self.uncertainty = Uncertainty(None)
+
+    def stand(self) -> None:
+        """Measure the networks as they stand."""
+        todo = self._plan(estimator=(STORED,))
+        self._measure(todo)
+        self._read(todo)
+
+    def plan(self, ladder: Ladder, count: int) -> Plan:
+        """The cells of one rung and what the store lacks of them."""
+        momentum = {} if ladder.momentum is None else {"momentum": (ladder.momentum,)}
+        return self._plan(
+            bs=(ladder.batch_size,), samples=(count,), estimator=(ladder.estimator,), **momentum
         )
 
-    def _walk(self, ladder: Ladder, arch: str, count: int) -> Iterator[tuple[float, float, Float64s]]:
-        if ladder.estimator == "exact":  # its statistics belong to one set of images
-            return self._measured(ladder, arch, [count])
-        if arch not in ladder.walks:
-            ladder.walks[arch] = self._measured(ladder, arch, ladder.counts)
-        return ladder.walks[arch]
+    def run(self, rungs: Sequence[tuple[Ladder, Plan]]) -> None:
+        """Measure these rungs together, and hang them into their ladders."""
+        began = time.perf_counter()
+        new = self._measure(_merged(self.opened, [todo for _, todo in rungs]))
+        work_s = sum(row["total_s"] or 0.0 for row in new)
+        share = min(1.0, (time.perf_counter() - began) / work_s) if work_s else 1.0
+        for ladder, todo in rungs:
+            done = self._read(todo)
+            ladder.last_s = share * sum(row["total_s"] for row in done)
+            failed = [row for row in self.failed if row["key"] in {cell.key for cell in todo.cells}]
+            if failed:
+                where = f"{failed[0]['arch']} failed at {failed[0]['n_samples']:,} images"
+                ladder.stopped = f"{where}: {failed[0]['error']}"
+            else:
+                ladder.rungs += settings_of(sections_of(done), self.opened.study.arch)
+        self.uncertainty = Uncertainty(self.store.folder, self.rows)
 
-    def _measured(
-        self, ladder: Ladder, arch: str, counts: list[int]
-    ) -> Iterator[tuple[float, float, Float64s]]:
-        """Eval, seconds of the update pass so far, and resamples of eval, at each count."""
-        from bnrecal.measure.recalibrated import measure
+    def known(self) -> tuple[Row, ...]:
+        """Every finished row of these networks and images, those of other calls too."""
 
-        cells = tuple(self._cell(ladder, arch, count) for count in counts)
-        network = self.source.build(arch)
-        for result in measure(
-            Pass(cells), self.task, network, self.device, lambda _: None, update_metric=False
-        ):
-            if not np.isfinite(result.eval):
-                raise BnrecalError(f"{arch}: eval is not a number after {result.cell.n_samples} images")
-            if self.weights is None:
-                self.weights = draw(n_images(result.evidence))
-            yield result.eval, result.recal_s, resampled(result.evidence, self.weights)
+        def whose(row: Row) -> tuple[object, ...]:
+            return tuple(row[name] for name in (*EXPERIMENT, "arch", "weights_digest"))
 
-    def _cell(self, ladder: Ladder, arch: str, count: int) -> Cell:
-        """A cell that is measured and not stored: nobody asks for its digests."""
-        return Cell(
-            task=self.task.name,
-            metric=self.task.metric,
-            data_digest="",
-            order_digest="",
-            arch=arch,
-            weights_digest="",
-            batch_size=ladder.batch_size,
-            n_samples=count,
-            estimator=ladder.estimator,
-            momentum=ladder.momentum,
-            seed=self.study.seed,
-        )
+        mine = {whose(row) for row in self.rows}
+        return tuple(row for row in self.store.evaluated() if row["status"] == "done" and whose(row) in mine)
+
+    def _plan(self, **grid: Any) -> Plan:
+        """Those of these cells without a row, and those that failed before this call."""
+        study = self.opened.study.model_copy(update={"baseline": False, **grid})
+        opened = Opened(study, self.opened.task, self.opened.source)
+        again = plan(opened, self.store, Selection(retry_failed=True))
+        return _merged(opened, [plan(opened, self.store), replace(again, cells=())])
+
+    def _measure(self, todo: Plan) -> list[Row]:
+        """The rows that were not there yet."""
+        if not todo.passes:
+            return []
+        self.store.prepare()
+        kept = self.store.keep_study(self.opened.study)
+        found = []
+        for row in sweep(todo, self.store, self.executor, _unwatched, study=kept.name):
+            self.on_row(row)
+            found.append(row)
+        return found
+
+    def _read(self, todo: Plan) -> list[Row]:
+        """The finished rows of these cells; the others are noted as failed."""
+        keys = {cell.key for cell in todo.cells}
+        found = [row for row in self.store.latest() if row["key"] in keys]
+        done = [row for row in found if row["status"] == "done"]
+        self.rows += done
+        self.failed += [row for row in found if row["status"] == "failed"]
+        return done
 
 
-def _settle(ladders: list[Ladder], tolerance: float) -> None:
+def _unwatched(todo: AnyPass, n: int, what: str = "", /) -> None:
+    """Rows alone are shown."""
+
+
+def _merged(opened: Opened, plans: Sequence[Plan]) -> Plan:
+    return Plan(
+        opened,
+        tuple(cell for one in plans for cell in one.cells),
+        tuple(todo for one in plans for todo in one.passes),
+        {key: n for one in plans for key, n in one.n_rows.items()},
+    )
+
+
+def _settle(ladders: Sequence[Ladder], known: Uncertainty, tolerance: float) -> None:
     """Stop ladders that have an answer, and those that have become too dear to give a better one."""
-    best = _best(ladders)
-    found = [rung for ladder in ladders if (rung := _enough(ladder, best, tolerance, shown=True))]
+    if not any(ladder.rungs for ladder in ladders):
+        return
+    best = max((rung for ladder in ladders for rung in ladder.rungs), key=lambda rung: rung.mean_eval)
+    found = [rung for ladder in ladders if (rung := enough(ladder, best, known, tolerance))]
     fewest = min((rung.n_samples for rung in found), default=None)
     for ladder in ladders:
         if ladder.stopped:
             continue
-        if _enough(ladder, best, tolerance, shown=True):
+        if enough(ladder, best, known, tolerance):
             ladder.stopped = "enough"
-        elif _stands_still(ladder, best, tolerance):
+        elif stands_still(ladder, best, known, tolerance):
             ladder.stopped = "stands still"
         elif fewest is not None and ladder.rungs and 2 * ladder.rungs[-1].n_samples > FAR * fewest:
             ladder.stopped = f"more than {FAR} times the images of another"
 
 
-def _best(ladders: list[Ladder]) -> Rung:
-    return max((rung for ladder in ladders for rung in ladder.rungs), key=lambda rung: rung.mean_eval)
-
-
-def _enough(ladder: Ladder, best: Rung, tolerance: float, shown: bool) -> Rung | None:
-    """The lowest rung that its doubling and the best do not beat by more than the tolerance."""
+def enough(ladder: Ladder, best: Setting, known: Uncertainty, tolerance: float) -> Setting | None:
+    """The lowest rung that its doubling and the best are shown not to beat by more than the tolerance."""
     for rung, doubled in pairwise(ladder.rungs):
-        gaps = (behind(rung, doubled), behind(rung, best))
-        figures = [gap.bound if shown else gap.beyond_noise for gap in gaps]
-        if not rung.cold and all(figure is not None and figure <= tolerance for figure in figures):
+        found = [gap for one in (doubled, best) for gap in gaps(one.rows, rung.rows, rung.rows, known)]
+        if not rung.is_cold and all(gap.shown_within(tolerance) for gap in found):
             return rung
     return None
 
 
-def _stands_still(ladder: Ladder, best: Rung, tolerance: float) -> bool:
+def stands_still(ladder: Ladder, best: Setting, known: Uncertainty, tolerance: float) -> bool:
     """Whether two doublings in a row gave nothing beyond noise, though intervals are too wide to show it."""
     last = ladder.rungs[-3:]
-    if len(last) < 3 or last[0].cold:
+    if len(last) < 3 or last[0].is_cold:
         return False
-    gains = [behind(rung, doubled).beyond_noise for rung, doubled in pairwise(last)]
-    return max(gains) <= tolerance and behind(last[0], best).beyond_noise <= tolerance
-
-
-def _recommended(
-    ladders: list[Ladder], archs: tuple[str, ...], task: Task, tolerance: float, seconds: float
-) -> Recommendation:
-    if not any(ladder.rungs for ladder in ladders):
-        raise BnrecalError("--max-images: too few for a single batch of every estimator; give more")
-    best = _best(ladders)
-    chosen, shown = None, False
-    for strictly in (True, False):
-        found = [rung for ladder in ladders if (rung := _enough(ladder, best, tolerance, shown=strictly))]
-        if found:
-            chosen, shown = min(found, key=lambda rung: rung.n_samples), strictly
-            break
-    return Recommendation(
-        tolerance, archs, task.metric, tuple(ladders), best, chosen, shown, seconds, task.n_evaluation
-    )
+    gains = [
+        gap
+        for rung, one in (*pairwise(last), (last[0], best))
+        for gap in gaps(one.rows, rung.rows, rung.rows, known)
+    ]
+    return not any(gap.shown_over(tolerance) for gap in gains)

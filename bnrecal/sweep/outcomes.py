@@ -34,6 +34,7 @@ def row_of(outcome: Outcome, study: Study, study_file: str | None = None) -> Row
         "failure": failure,
         "inputs": study.model_dump(mode="json", include=set(Inputs.model_fields), exclude_none=True),
         "study": study_file,
+        **outcome.usage,
     }
 
 

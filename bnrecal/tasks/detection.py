@@ -27,16 +27,16 @@ class Detection(ImageTask):
         self.calibration_boxes, self.evaluation_boxes = calibration, evaluation
         if evaluation.crowd.all():
             raise BnrecalError(f"--evaluation: task {name}: no image has an object to find; nothing to score")
-        n_left_out = calibration.n_left_out + evaluation.n_left_out
-        if n_left_out:
-            boxes = f"{n_left_out} boxes without area left out"
+        left_out = calibration.n_left_out, evaluation.n_left_out
+        if any(left_out):
+            boxes = "{} boxes without area left out of --calibration, {} of --evaluation".format(*left_out)
             self.note = boxes if self.note is None else f"{self.note}; {boxes}"
 
     def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
         return map50(self.calibration_truth(ids), Detections.join(parts))
 
-    def score_evaluation(self, parts: PredictionParts) -> float:
-        return map50(self.evaluation_truth(), Detections.join(parts))
+    def score_evaluation(self, parts: PredictionParts, n: int | None = None) -> float:
+        return map50(self.evaluation_truth(n), Detections.join(parts))
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
         return evidence(self.evaluation_truth(), Detections.join(parts))
@@ -44,8 +44,8 @@ class Detection(ImageTask):
     def calibration_truth(self, ids: Int64s) -> GroundTruth:
         return self._truth(self.calibration_boxes, self.to_calibrate, ids)
 
-    def evaluation_truth(self) -> GroundTruth:
-        return self._truth(self.evaluation_boxes, self.to_evaluate, self.evaluated)
+    def evaluation_truth(self, n: int | None = None) -> GroundTruth:
+        return self._truth(self.evaluation_boxes, self.to_evaluate, self.evaluated[:n])
 
     def _truth(self, boxed: BoxedImages, cache: ImageCache, positions: Int64s) -> GroundTruth:
         """The objects of these images, numbered by their place in `positions`, in the network's pixels."""

@@ -1,6 +1,7 @@
 """Tasks `garments` and `tiny`: detect garments in composed scenes; scored by mAP@0.5."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class Garments:
     classes: tuple[str, ...] = CLASSES
     input_shape = (1, SCENE, SCENE)
     note: str | None = None
+    resolved: Mapping[str, Any] = {}
+    prepared: str | None = None
 
     def __init__(self, name: str, n_calibration: int, n_evaluation: int) -> None:
         self.name, self.n_calibration, self.n_evaluation = name, n_calibration, n_evaluation
@@ -62,8 +65,8 @@ class Garments:
     def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
         return map50(self.calibration_truth(ids), Detections.join(parts))
 
-    def score_evaluation(self, parts: PredictionParts) -> float:
-        return map50(self.evaluation_truth(), Detections.join(parts))
+    def score_evaluation(self, parts: PredictionParts, n: int | None = None) -> float:
+        return map50(self.evaluation_truth(n), Detections.join(parts))
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
         return evidence(self.evaluation_truth(), Detections.join(parts))
@@ -71,6 +74,7 @@ class Garments:
     def calibration_truth(self, ids: Int64s) -> GroundTruth:
         return GroundTruth(len(ids), *self.training_scenes.objects(ids))
 
-    def evaluation_truth(self) -> GroundTruth:
-        n = self.n_evaluation
+    def evaluation_truth(self, n: int | None = None) -> GroundTruth:
+        """Of the first n evaluation scenes, or of all."""
+        n = self.n_evaluation if n is None else n
         return GroundTruth(n, *self.validation_scenes.objects(np.arange(n)))

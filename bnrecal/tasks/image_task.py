@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bnrecal.data.draws import permutation, stream_key
 from bnrecal.data.image_cache import BadImageError, ImageCache
 from bnrecal.data.image_source import ImageSource
+from bnrecal.data.normalisations import words
 from bnrecal.data.preprocessing import Preprocessing
 from bnrecal.errors import BnrecalError
 from bnrecal.tasks.task import Int64s, OnDecoded
@@ -82,6 +83,31 @@ class ImageTask:
         if skip_bad:
             self._leave_out_bad()
         self.n_calibration, self.n_evaluation = len(self.usable), len(self.evaluated)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Fields of `Inputs` with which the same pixels and the same normalisation are opened again."""
+        how, scale = self.preprocessing, self.normalisation
+        found = {"channels": how.channels, "mean": scale.mean, "std": scale.std}
+        if how.transforms is not None:
+            return found
+        size = (how.height, how.width)
+        return {"image_size": size, "fit": how.fit, "interpolation": how.interpolation, **found}
+
+    @property
+    def prepared(self) -> str:
+        """How an image becomes input: "images 64x64, ..., (pixels / 255 - mean) / std with mean 0, std 1"."""
+        how = self.preprocessing
+        size = f"{how.height}x{how.width}"
+        if how.transforms is not None:
+            shape = f"{size} by {how.transforms}"
+        elif how.fit == "stretch":
+            shape = f"{size} (stretched, {how.interpolation})"
+        else:
+            shape = f"{size} (cropped from {how.resize or min(how.height, how.width)}, {how.interpolation})"
+        channels = "1 channel" if how.channels == 1 else f"{how.channels} channels"
+        scale = words((self.normalisation.mean, self.normalisation.std))
+        return f"images {shape}, {channels}, (pixels / 255 - mean) / std with {scale}"
 
     def _leave_out_bad(self) -> None:
         bad: list[BadImageError] = []

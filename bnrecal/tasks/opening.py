@@ -10,6 +10,7 @@ from bnrecal.data.class_folders import read_class_folders
 from bnrecal.data.coco_boxes import read_coco
 from bnrecal.data.csv_list import read_csv_list
 from bnrecal.data.labelled import BoxedImages, LabelledImages
+from bnrecal.data.normalisations import BY_TASK, GREY, IMAGENET
 from bnrecal.data.preprocessing import Preprocessing, check_not_random, fault_of, shape_of
 from bnrecal.data.torchvision_sets import SETS, read_torchvision_set
 from bnrecal.data.voc_boxes import read_voc
@@ -19,14 +20,6 @@ from bnrecal.tasks.classification import Classification
 from bnrecal.tasks.detection import Detection
 from bnrecal.tasks.image_task import Normalisation
 from bnrecal.tasks.task import Task
-
-# Mean and standard deviation of pixels / 255, where a data set or habit has its own.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-GREY = ((0.449,), (0.226,))  # ImageNet's, averaged over the channels
-NORMALISATIONS = {
-    "fashion-mnist": ((0.2860,), (0.3530,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-}
 
 
 def open_class_folders(inputs: Inputs) -> Task:
@@ -53,7 +46,7 @@ def open_coco(inputs: Inputs) -> Task:
 
     def read(option: str, classes: tuple[str, ...] | None) -> BoxedImages:
         path = _path(inputs, option)
-        return read_coco(path, root, f"--{option}", classes, inputs.skip_bad_images)
+        return read_coco(path, root, f"--{option}", classes)
 
     calibration = read("calibration", inputs.classes)
     return _detection(inputs, calibration, read("evaluation", calibration.classes))
@@ -64,7 +57,7 @@ def open_voc(inputs: Inputs) -> Task:
 
     def read(option: str, classes: tuple[str, ...] | None) -> BoxedImages:
         path = _path(inputs, option)
-        return read_voc(path, root, f"--{option}", classes, inputs.skip_bad_images)
+        return read_voc(path, root, f"--{option}", classes)
 
     calibration = read("calibration", inputs.classes)
     return _detection(inputs, calibration, read("evaluation", calibration.classes))
@@ -204,7 +197,7 @@ def _sample(images: LabelledImages | BoxedImages, skip_bad: bool) -> Any:
 
 def _normalisation(inputs: Inputs) -> Normalisation:
     channels = _channels(inputs)
-    usual: Any = NORMALISATIONS.get(inputs.task, IMAGENET if channels == 3 else GREY)
+    usual: Any = BY_TASK.get(inputs.task, IMAGENET if channels == 3 else GREY)
     mean, std = inputs.mean or usual[0], inputs.std or usual[1]
     for option, values in (("--mean", mean), ("--std", std)):
         if len(values) not in (1, channels):

@@ -1,6 +1,6 @@
 """What a task has to offer. A new kind of data is a new file with these few methods."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,6 +28,16 @@ class Task(Protocol):
     n_calibration: int  # images that may be used to re-estimate statistics
     n_evaluation: int
     note: str | None  # what the user should know before a run, such as images left out
+
+    @property
+    def resolved(self) -> Mapping[str, Any]:
+        """Fields of `Inputs` that say how its images are prepared, defaults filled in."""
+        ...
+
+    @property
+    def prepared(self) -> str | None:
+        """The same in words; None where images come as they are."""
+        ...
 
     def data_digest(self) -> str:
         """Hex digest of what decides pixels and labels, but for the content of calibration images."""
@@ -57,8 +67,8 @@ class Task(Protocol):
         """The metric over these calibration images, all of which `parts` must cover."""
         ...
 
-    def score_evaluation(self, parts: PredictionParts) -> float:
-        """The metric over the whole evaluation set."""
+    def score_evaluation(self, parts: PredictionParts, n: int | None = None) -> float:
+        """The metric over the whole evaluation set, or over its first `n` images, which `parts` cover."""
         ...
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:

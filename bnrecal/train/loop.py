@@ -80,7 +80,7 @@ def train(
     objective = objective_of(task, learner.head, recipe, device)
     _check_sampling(recipe, learner)
     with repeatable(device):
-        learning = Learning.of(learner, recipe, objective, device)
+        learning = Learning.of(learner, recipe, objective, device, batches.steps)
         if learning.choices is not None and recipe.sampling != "none":
             check_choices(recipe.sampling, learning.choices.sizes)
         before, note = folders.resumed(folder, identity)
@@ -135,8 +135,9 @@ def _epoch(
     n_images = 0
     for step, (images, at) in enumerate(batches.epoch(epoch)):
         check()
-        lr = learning_rate(recipe, epoch * steps + step, steps)
-        losses.add(learning.step(images, at, taken[step], lr))
+        before = epoch * steps + step
+        lr = learning_rate(recipe, before, steps)
+        losses.add(learning.step(images, at, taken[step], lr, before / (recipe.epochs * steps)))
         n_images += len(at)
         shown.step(epoch, step + 1, losses)
     total = losses.total()

@@ -1,13 +1,11 @@
 """A network with the normalisations of a recipe: to be trained, and to be evaluated afterwards."""
 
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnrecal.errors import BnrecalError
+from bnrecal.norms import convert
 from bnrecal.study.recipe import Recipe
 
 
@@ -23,12 +21,7 @@ class Conversion:
     dmax: float | None = None
 
     def __call__(self, module: nn.Module) -> nn.Module:
-        if find_spec("bnrecal.norms") is None:
-            raise BnrecalError(f"norm: {self.norm} is not there yet; valid: bn with all images of a forward")
-        convert = import_module("bnrecal.norms").convert
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        found: nn.Module = convert(module, **given)
-        return found
+        return convert(module, **vars(self))
 
 
 def training_conversion(recipe: Recipe) -> Conversion | None:
@@ -46,6 +39,45 @@ def evaluation_conversion(recipe: Recipe) -> Conversion | None:
     if recipe.norm == "bn":
         return None
     return Conversion(recipe.norm, None, recipe.groups, recipe.window, recipe.rmax, recipe.dmax)
+
+
+# Batch Renormalization's schedule (Ioffe 2017): plain BatchNorm for 5,000 steps, then rmax rises to its end
+# by step 40,000 and dmax by step 25,000. Here as parts of a training, taking 160,000 steps for a whole one.
+_PLAIN_UNTIL, _RMAX_BY, _DMAX_BY = 5 / 160, 40 / 160, 25 / 160
+
+
+def renorm_bounds(recipe: Recipe, done: float) -> tuple[float, float]:
+    """(rmax, dmax) of Batch Renormalization where this part of all steps, in [0, 1], is done."""
+    assert recipe.rmax is not None
+    assert recipe.dmax is not None
+    risen = [min(1.0, max(0.0, (done - _PLAIN_UNTIL) / (by - _PLAIN_UNTIL))) for by in (_RMAX_BY, _DMAX_BY)]
+    return 1 + (recipe.rmax - 1) * risen[0], recipe.dmax * risen[1]
+
+
+def set_renorm_bounds(layers: list[nn.Module], recipe: Recipe, done: float) -> None:
+    if not layers:
+        return
+    rmax, dmax = renorm_bounds(recipe, done)
+    for layer in layers:
+        layer.rmax, layer.dmax = rmax, dmax  # type: ignore[assignment]
+
+
+def renorm_layers(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if hasattr(layer, "rmax")]
+
+
+def set_burn_in(module: nn.Module, recipe: Recipe, steps_an_epoch: int) -> None:
+    """For so long Cross-Iteration BatchNorm takes the current batch alone; None leaves it as it is.
+
+    The layer counts batches that are normalised together, of which a step has several.
+    """
+    if recipe.burn_in is None:
+        return
+    together = recipe.norm_batch or recipe.forward_batch
+    batches = round(recipe.burn_in * steps_an_epoch) * -(-recipe.batch_size // together)
+    for layer in module.modules():
+        if hasattr(layer, "burn_in"):
+            layer.burn_in = batches  # type: ignore[assignment]
 
 
 def is_norm(module: nn.Module) -> bool:

@@ -1,8 +1,6 @@
 """Which parameters learn, in which groups, and by which optimiser."""
 
 from collections.abc import Callable, Iterable
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ from torch.optim import Optimizer
 
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.learner import Choices
+from bnrecal.optimisers import LARC, LARS
 from bnrecal.study.recipe import Recipe
 from bnrecal.train.norms import is_norm
 
@@ -66,27 +65,19 @@ def _adamw(groups: Groups, recipe: Recipe) -> Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.peak_lr, betas=recipe.betas)
 
 
-def _layerwise(name: str) -> Callable[..., Any]:
-    if find_spec("bnrecal.optimisers") is None:
-        raise BnrecalError(f"optimizer: {name.lower()} is not there yet; valid: sgd, adamw")
-    found: Callable[..., Any] = getattr(import_module("bnrecal.optimisers"), name)
-    return found
+def _layerwise(recipe: Recipe) -> dict[str, Any]:
+    assert recipe.trust_coefficient is not None
+    adapt = {} if recipe.adapt is None else {"adapt": recipe.adapt}
+    return {"trust_coefficient": recipe.trust_coefficient, **adapt}
 
 
 def _lars(groups: Groups, recipe: Recipe) -> Optimizer:
-    found: Optimizer = _layerwise("LARS")(
-        groups,
-        lr=recipe.peak_lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        trust_coefficient=recipe.trust_coefficient,
-    )
-    return found
+    more = _layerwise(recipe)
+    return LARS(groups, recipe.peak_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, **more)
 
 
 def _larc(groups: Groups, recipe: Recipe) -> Optimizer:
-    found: Optimizer = _layerwise("LARC")(_sgd(groups, recipe), trust_coefficient=recipe.trust_coefficient)
-    return found
+    return LARC(_sgd(groups, recipe), **_layerwise(recipe))
 
 
 _MAKERS: dict[str, Callable[[Groups, Recipe], Optimizer]] = {

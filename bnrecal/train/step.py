@@ -10,7 +10,13 @@ from torch.optim import Optimizer
 
 from bnrecal.networks.learner import Choices, Learner
 from bnrecal.study.recipe import Recipe
-from bnrecal.train.norms import set_momentum, training_conversion
+from bnrecal.train.norms import (
+    renorm_layers,
+    set_burn_in,
+    set_momentum,
+    set_renorm_bounds,
+    training_conversion,
+)
 from bnrecal.train.numerics import autocast, gradient_scaler
 from bnrecal.train.objective import Objective
 from bnrecal.train.parameters import make_optimiser, set_learning_rate, set_trainable
@@ -25,18 +31,22 @@ class Learning:
     forward: Callable[[nn.Module, Any], Any]
     choices: Choices | None  # where paths are sampled
     parameters: list[nn.Parameter]
+    renorm: list[nn.Module]  # whose bounds follow the steps
     optimiser: Optimizer
     scaler: torch.amp.GradScaler
     objective: Objective
     device: torch.device
 
     @classmethod
-    def of(cls, learner: Learner, recipe: Recipe, objective: Objective, device: torch.device) -> "Learning":
+    def of(
+        cls, learner: Learner, recipe: Recipe, objective: Objective, device: torch.device, steps: int
+    ) -> "Learning":
         """Raises BnrecalError for what the network has not: normalisations to train, or to convert."""
         convert = training_conversion(recipe)
         module = learner.module if convert is None else convert(learner.module)
         module = module.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         set_momentum(module, recipe.bn_momentum)
+        set_burn_in(module, recipe, steps)
         choices = None if learner.choices is None else learner.choices(module)
         parameters = set_trainable(module, recipe.trainable, choices)
         return cls(
@@ -45,14 +55,21 @@ class Learning:
             learner.forward,
             choices,
             parameters,
+            renorm_layers(module),
             make_optimiser(parameters, recipe),
             gradient_scaler(recipe.precision, device),
             objective,
             device,
         )
 
-    def step(self, images: Tensor, at: Tensor, paths: Sequence[Sequence[int]], lr: float) -> Tensor:
-        """Change the weights once; the mean loss of the batch over the paths, a scalar without gradient."""
+    def step(
+        self, images: Tensor, at: Tensor, paths: Sequence[Sequence[int]], lr: float, done: float
+    ) -> Tensor:
+        """Change the weights once; the mean loss of the batch over the paths, a scalar without gradient.
+
+        `done`: the part of all steps that lie behind.
+        """
+        set_renorm_bounds(self.renorm, self.recipe, done)
         set_learning_rate(self.optimiser, lr)
         self.optimiser.zero_grad(set_to_none=True)
         modules = [self._path(path) for path in paths] if paths else [self.module]

@@ -59,12 +59,14 @@ def calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_recalibrated_detector_is_sound(bnrecal: Callable[..., Any], calibrated: None) -> None:
-    """Exit code 0, nothing wrong, every check answered; the metric is the same at 1, 8 and 64 images."""
+    """Exit code 0, nothing wrong, every check answered; the metric is the same at 1, 8 and 57 images."""
     ran = bnrecal("doctor", *SMALL)
     assert ran.code == 0, ran.out
     found = diagnose_one(Opened.of(STUDY), torch.device("cpu"), lambda name: None)
     assert {finding.level for finding in found.findings} == {"fine"}, str(found)
-    assert "metric at batch sizes 1, 8, 64: 0." in found["batch-size"].evidence
+    assert "metric at batch sizes 1, 8, 57: 0." in found["batch-size"].evidence
+    assert "(57 evaluation images)" in found["batch-size"].evidence
+    assert "(64 evaluation images)" in found["train-gap"].evidence
 
 
 def test_what_recalibrate_writes_is_sound(bnrecal: Callable[..., Any]) -> None:
@@ -78,14 +80,13 @@ def test_what_recalibrate_writes_is_sound(bnrecal: Callable[..., Any]) -> None:
 
 
 def test_the_metric_is_the_tasks(calibrated: None) -> None:
-    """mAP@0.5 of the first images of the order, scored all together."""
+    """mAP@0.5 of the first evaluation images, scored all together."""
     found = diagnose_one(Opened.of(STUDY), torch.device("cpu"), lambda name: None)
     task, network = tasks.of(STUDY), networks.of(STUDY, tasks.of(STUDY)).build("arch2")
-    ids = task.order(0)[:129]
     with torch.no_grad():
-        output = network.module.eval()(task.to_input(torch.from_numpy(task.calibration_images(ids))))
-    expected = task.score_calibration(ids, [(0, network.predict(output))])
-    assert f"1, 8, 64: {expected:.4f}, {expected:.4f}" in found["batch-size"].evidence
+        output = network.module.eval()(task.to_input(torch.from_numpy(task.evaluation_images(0, 57))))
+    expected = task.score_evaluation([(0, network.predict(output))], 57)
+    assert f"1, 8, 57: {expected:.4f}, {expected:.4f}" in found["batch-size"].evidence
 
 
 @pytest.mark.parametrize(

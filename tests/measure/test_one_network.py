@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+import bnrecal
 from bnrecal import networks, tasks
 from bnrecal.measure.images import evaluation_parts
 from bnrecal.networks.weights_file import read_weights
@@ -56,8 +58,9 @@ def test_the_table_fits_and_begins_with_the_layer_that_changed_most(
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].startswith("arch2 on tiny: mAP@0.5 0.")
-    assert "128 images in batches of 32" in lines[1]
+    assert lines[0].startswith("Better: +0.")
+    assert lines[1].startswith("arch2 on tiny: mAP@0.5 0.")
+    assert "128 images in batches of 32" in lines[2]
     again = bnrecal("recalibrate", *SMALL, "--samples", 128, "--json", "--force")
     layers = json.loads(again.out)["layers"]
     table = [line.split()[0] for line in lines if line[:1].isdigit()]
@@ -65,6 +68,51 @@ def test_the_table_fits_and_begins_with_the_layer_that_changed_most(
     sizes = [layer["mean"] for layer in layers]
     assert sizes[0] > sizes[-1]
     assert "and 10 layers that changed less" in bnrecal("recalibrate", *SMALL, "--force").out
+
+
+def test_a_worse_network_is_not_written(bnrecal: Callable[..., Any]) -> None:
+    """Good statistics, then a cold average: said first, exit code 3, no file; --even-if-worse writes."""
+    assert bnrecal("recalibrate", *SMALL, "--samples", 128).code == 0
+    cold = ("--task", "tiny", "--arch", "arch2", "--weights", "w.safetensors", "--estimator", "ema")
+    cold = (*cold, "--bs", 64, "--samples", 64, "-o", "cold.safetensors")
+    ran = bnrecal("recalibrate", *cold)
+    assert ran.code == 3
+    assert re.match(r"WORSE: -0\.\d+ \(95 % interval -0\.\d+ to -0\.\d+\): leave the statistics", ran.out)
+    assert "cold.safetensors was not written; --even-if-worse writes it" in ran.err
+    assert not Path("cold.safetensors").exists()
+    refused = bnrecal("recalibrate", *cold, "--json")
+    facts = json.loads(refused.out)
+    assert (refused.code, facts["verdict"], facts["written"], facts["output"]) == (3, "worse", False, None)
+    assert facts["interval"][0] <= facts["after"] - facts["before"] <= facts["interval"][1] < 0
+    forced = bnrecal("recalibrate", *cold, "--even-if-worse", "--json")
+    facts = json.loads(forced.out)
+    assert (forced.code, facts["verdict"], facts["written"]) == (0, "worse", True)
+    assert Path("cold.safetensors").exists()
+
+
+def test_a_repaired_network_is_written_without_a_word_more(bnrecal: Callable[..., Any]) -> None:
+    """The other side: a network that never kept statistics needs no --even-if-worse."""
+    ran = bnrecal("recalibrate", *SMALL, "--samples", 128, "--json")
+    facts = json.loads(ran.out)
+    assert (ran.code, facts["verdict"], facts["written"]) == (0, "better", True)
+    assert facts["interval"][0] > 0
+
+
+def test_no_difference_is_called_none(bnrecal: Callable[..., Any]) -> None:
+    """The same images again: nothing changes, which is neither better nor worse; the file is written."""
+    assert bnrecal("recalibrate", *SMALL, "--samples", 128).code == 0
+    again = ("--weights", "w.safetensors", "--samples", 128, "-o", "again.safetensors")
+    ran = bnrecal("recalibrate", "--task", "tiny", "--arch", "arch2", *again)
+    assert ran.code == 0
+    assert ran.out.startswith("Not shown to help: +0.0000 (95 % interval +0.0000 to +0.0000)")
+
+
+def test_the_report_of_a_recalibration_can_be_hashed() -> None:
+    """Two calls are two reports, in a set or as keys."""
+    model = nn.BatchNorm2d(2)
+    batches = [torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))]
+    one, two = bnrecal.recalibrate(model, batches), bnrecal.recalibrate(model, batches)
+    assert len({one, two, one}) == 2
 
 
 def test_the_same_command_writes_the_same_bytes(bnrecal: Callable[..., Any]) -> None:
@@ -94,8 +142,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     bnrecal: Callable[..., Any], arguments: tuple[str, ...], message: str
 ) -> None:
     """Exit code 2, the option named, no file and no part of one."""
-    import re
-
     Path("grid.toml").write_text("bs = [8, 16]\n")
     ran = bnrecal("recalibrate", *SMALL, *arguments)
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1), ran.err

@@ -284,6 +284,22 @@ def test_copies_have_convolutions_of_their_own() -> None:
     assert found[1].n_kept == 0
 
 
+class ByKeyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(input=self.conv(input=x))
+
+
+def test_calls_by_keyword() -> None:
+    """Found and listened to like any other."""
+    found = convert(ByKeyword(), "cbn")
+    found(images(2, 3, 4, 4))
+    assert found.norm.n_kept == 1
+
+
 class Branching(nn.Module):
     """A flow that torch.fx cannot follow; what feeds the norm depends on `swapped`."""
 
@@ -371,3 +387,9 @@ def test_numbers_out_of_range(numbers: dict[str, Any]) -> None:
         CrossIterationBatchNorm2d(4, compensate=False, **numbers)
     with pytest.raises(BnrecalError, match="needs the convolution"):
         CrossIterationBatchNorm2d(4)
+
+
+def test_a_window_of_one_needs_no_convolution() -> None:
+    """There is no past to compensate: BatchNorm, by itself."""
+    x = images(3, 4, 5, 5)
+    close({"y": CrossIterationBatchNorm2d(4, window=1)(x)}, {"y": nn.BatchNorm2d(4)(x)}, 1e-5)

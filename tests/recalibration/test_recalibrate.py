@@ -16,6 +16,7 @@ from torch.optim.swa_utils import update_bn
 
 import bnrecal
 from bnrecal import BnrecalError
+from bnrecal.recalibration.recalibrate import FrozenWarning
 from tests.recalibration.test_walk import FIXTURE_A, RAGGED, everything, same, small_net
 
 ESTIMATORS = ["ema", "cumulative", "pooled", "exact"]
@@ -329,7 +330,8 @@ def test_what_is_left_alone_is_told_with_its_reason() -> None:
     model = Mixed().train()
     model.frozen.eval()
     before = {name: b for name, b in statistics(model).items() if not name.startswith("used.")}
-    report = bnrecal.recalibrate(model, [images(4)])
+    with pytest.warns(FrozenWarning, match="1 of 3 BatchNorms .frozen. is in eval mode and 2 in train mode"):
+        report = bnrecal.recalibrate(model, [images(4)])
     assert report.layers == ("used",)
     assert {name: why.split(":")[0].split(" (")[0] for name, why in report.left_alone.items()} == {
         "frozen": "frozen",

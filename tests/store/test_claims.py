@@ -10,12 +10,12 @@ from pathlib import Path
 from bnrecal.store.claims import Claims
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from bnrecal.store.claims import Claims
 claims = Claims(Path(sys.argv[1]))
 print(claims.take("a"), flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
@@ -37,7 +37,8 @@ def test_a_cell_is_taken_once(tmp_path: Path) -> None:
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
     """SIGKILL frees its cells at once, and the file it left, dated in the future, means nothing."""
     folder = tmp_path / "claims"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "True\n"
     claims = Claims(folder)

@@ -3,6 +3,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +172,23 @@ def test_rows_set_aside_are_to_be_done_again(tmp_path: Path) -> None:
 
 
 def test_a_store_of_100_000_rows_is_read_at_once(tmp_path: Path) -> None:
-    """What is done is known in seconds: 10,000 rows here, a tenth of the figure aimed at (2 s)."""
+    """What is done is known at little more than the cost of parsing JSON: 10,000 rows here, side by side."""
     lines = [line_of(row(f"{k:020d}")) for k in range(10_000)]
     (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
-    started = time.process_time()
-    assert len(Store(tmp_path).done_keys()) == 10_000
-    assert time.process_time() - started < 0.6  # three times what a quiet core takes
+
+    def parse() -> int:
+        return len({json.loads(line)["key"] for line in lines})
+
+    def read() -> int:
+        return len(Store(tmp_path).done_keys())
+
+    def cpu_s(work: Callable[[], int]) -> float:
+        started = time.process_time()
+        assert work() == 10_000
+        return time.process_time() - started
+
+    rounds = [(cpu_s(read), cpu_s(parse)) for _ in range(5)]
+    assert min(read_s for read_s, _ in rounds) < 6 * min(parse_s for _, parse_s in rounds)
 
 
 def test_a_kept_study_is_toml_whatever_its_strings_hold(tmp_path: Path) -> None:

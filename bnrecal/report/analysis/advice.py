@@ -1,141 +1,235 @@
-"""Which setting to use: the cheapest that is not worse than the best by more than a tolerance.
+"""What to do, in sentences: leave the statistics as they are, or which setting to use and how sure that is.
 
-A setting is estimator, momentum, batch size and samples; it must have been measured on every
-architecture. The best is the one of highest mean eval, and the shortfall of another is taken on the
-architecture where it is largest: its figure, and the upper end of its paired 95 % interval.
+The decision is choice.py's. Every sentence is a claim that stands under a condition of its own.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import stdev
 
+from bnrecal.report.analysis.against_stored import ends, helps, leave, no_help
+from bnrecal.report.analysis.choice import TOLERANCE, Choice, Gap, Setting, choose
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.finding import WARM
 from bnrecal.report.analysis.findings import time_name
-from bnrecal.report.analysis.sections import METRIC_NAMES, Section
+from bnrecal.report.analysis.sections import METRIC_NAMES, Section, orders_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.store.store import Row
-from bnrecal.study.axes import rule
+from bnrecal.report.analysis.wording import counted, listed
 
-TOLERANCE = 0.003
 MANY = 1000  # architectures a search may calibrate
+FEW_IMAGES = 1024  # below this another order of the images may give another figure
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where in the grid, and the cells there by architecture."""
-
-    estimator: str
-    momentum: float | None
-    batch_size: int
-    n_samples: int
-    rows: dict[str, Row]
-
-    @property
-    def name(self) -> str:
-        how = rule(self.estimator, self.momentum)
-        return f"{how}, batches of {self.batch_size:,}, {self.n_samples:,} images"
-
-    @property
-    def is_cold(self) -> bool:
-        """Whether an exponential average still holds more of its start than WARM: its eval may be luck."""
-        if self.estimator != "ema" or self.momentum is None:
-            return False
-        n_updates = -(-self.n_samples // self.batch_size)
-        return bool((1 - self.momentum) ** n_updates > WARM)
-
-    @property
-    def mean_eval(self) -> float:
-        return float(mean(row["eval"] for row in self.rows.values()))
-
-    def seconds(self, name: str) -> float:
-        return float(mean(row[name] for row in self.rows.values()))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A setting and how far it may fall short of the best, on the architecture where that is most."""
-
-    setting: Setting
-    shortfall: float
-    shortfall_arch: str
-    bound: float | None  # upper end of the interval of the shortfall, largest over architectures
-    bound_arch: str
-    seconds: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Advice:
     """For one task, data set and metric."""
 
     task: str
     metric: str
-    tolerance: float
-    best: Setting
-    chosen: Candidate
-    shown: bool  # by intervals, not only as measured
+    choice: Choice
     cost: str  # the column of seconds
-    n_settings: int
-    n_archs: int
     dearest: float  # seconds
     estimators: tuple[str, ...]
-    n_cold: int  # settings left out because their average is cold
+    n_evaluation: int | None  # images behind the intervals
+
+    @property
+    def verdict(self) -> str:
+        """ "leave" (re-estimating harms all), "not shown to help" (and no harm), or "use"."""
+        choice = self.choice
+        if not choice.archs:
+            return "leave"
+        if len(choice.helped) == len(choice.archs) and not choice.shown_to_help:
+            return "not shown to help"
+        return "use"
 
     def sentences(self) -> list[str]:
-        """What to use, why one may, and what it costs."""
-        chosen, best = self.chosen, self.best
-        many = self.n_archs > 1
-        each = f"on each of the {self.n_archs} architectures" if many else f"on {chosen.shortfall_arch}"
-        if chosen.setting is best:
-            comes = "is certain (95 %) to come" if self.shown else "comes"
+        """What to do, why, and what it costs; harm is said first."""
+        choice, chosen = self.choice, self.choice.chosen
+        said = [leave(choice)] if choice.harmed else []
+        if choice.archs:
+            others = f"For {listed(choice.archs)}: use" if choice.harmed else "Use"
+            if self.verdict == "not shown to help":
+                said += [
+                    no_help(choice, self.metric),
+                    f"If they are re-estimated all the same, use {chosen.name}.",
+                ]
+            else:
+                said += [f"{others} {chosen.name}.", *helps(choice, self.metric)]
+            said += [*self._why(), *self._too_few(), *self._orders(), self._cost()]
+        return [*said, *self._left_out(), *self._one_estimator()]
+
+    def _why(self) -> list[str]:
+        choice, chosen = self.choice, self.choice.chosen
+        if chosen is choice.best:
+            return [self._best(), *self._rival()]
+        worst = max(choice.behind, key=lambda one: one.eval)
+        said = [
+            f"It is the cheapest that is not shown worse by more than {choice.tolerance:g}{self._each} than "
+            f"the highest mean eval measured ({choice.best.name})."
+        ]
+        short = (
+            f"It falls short of that by {worst.eval:.4f}{self._where(worst)}"
+            if worst.eval > 0
+            else "As measured it falls short of that nowhere"
+        )
+        if worst.interval is None:
+            return [*said, f"{short}; there is no per-image evidence to say how certain that is."]
+        loosest = max(choice.behind, key=lambda one: one.interval[1] if one.interval else math.inf)
+        assert loosest.interval is not None
+        bound = loosest.interval[1]
+        if choice.shown:
+            return [*said, f"{short}; with 95 % confidence by no more than {max(bound, 0):.4f}{self._each}."]
+        return [*said, f"{short}; the interval reaches {bound:.4f}{self._on(loosest.arch)}."]
+
+    def _best(self) -> str:
+        """Why none of fewer images will do."""
+        choice, chosen = self.choice, self.choice.chosen
+        if len(choice.settings) == 1:
+            return "It is the only setting measured."
+        n_fewer = sum(setting.n_samples < chosen.n_samples for setting in choice.settings)
+        highest = f"It has the highest mean eval of the {len(choice.settings):,} settings measured"
+        if not n_fewer:
+            return f"{highest}, and none reads fewer images."
+        each = "each" if n_fewer > 1 else "the one"
+        some = " on some architecture" if len(choice.archs) > 1 else ""
+        how = "is shown worse" if self.n_evaluation else "is worse as measured"
+        return f"{highest}; {each} with fewer images {how} by more than {choice.tolerance:g}{some}."
+
+    def _rival(self) -> list[str]:
+        """How much better something dearer may be, where the best is chosen."""
+        choice = self.choice
+        if choice.against is None:
+            return (
+                []
+                if len(choice.settings) == 1
+                else ["No setting with more images was measured; more may give more."]
+            )
+        loosest = max(choice.behind, key=lambda one: one.interval[1] if one.interval else one.eval)
+        if loosest.interval is None:
+            return ["There is no per-image evidence to say how certain that is."]
+        bound = loosest.interval[1]
+        if bound < 0:
+            said = ["Each setting with more images is shown lower, with 95 % confidence."]
+        elif choice.shown:
             said = [
-                f"Use {best.name}, of the highest mean eval: no cheaper setting of the {self.n_settings} "
-                f"measured {comes} within {self.tolerance:g} of it {each}."
+                f"No setting with more images is better by more than {bound:.4f}{self._each}, "
+                "with 95 % confidence."
             ]
         else:
-            said = [f"Use {chosen.setting.name}.", self._why(each)]
-        what = "update pass" if self.cost == "recal_s" else "everything"
-        said.append(
-            f"Cost: {spoken(chosen.seconds)} an architecture ({what}{', mean' if many else ''}), "
-            f"{spoken(MANY * chosen.seconds)} for {MANY:,}; the dearest setting measured takes "
-            f"{self.dearest / chosen.seconds:.1f} times as long."
+            said = [
+                f"Of those with more images {choice.against.name} may still be better: the 95 % interval of "
+                f"the difference is {ends(loosest)}{self._on(loosest.arch)}."
+            ]
+        return (
+            said
+            if choice.doubled
+            else [*said, "More images by this rule were not measured; they may give more."]
         )
-        if self.n_cold:
+
+    def _too_few(self) -> list[str]:
+        """Whether the evaluation images could show a difference of the tolerance, and how many could."""
+        choice = self.choice
+        width = max((one.half_width or 0.0 for one in choice.behind), default=0.0)
+        if choice.shown or width <= choice.tolerance or self.n_evaluation is None:
+            return []
+        text = (
+            f"{self.n_evaluation:,} evaluation images are too few to show a difference of "
+            f"{choice.tolerance:g}: the 95 % interval is ±{width:.4f}"
+        )
+        if choice.tolerance == 0:
+            return [f"{text}."]
+        enough = _rounded_up(self.n_evaluation * (width / choice.tolerance) ** 2)
+        return [
+            f"{text}. About {enough:,} would do (an estimate: its width falls with the root of their number)."
+        ]
+
+    def _orders(self) -> list[str]:
+        """How many orders of the images stand behind the chosen setting."""
+        orders = {arch: orders_of(self.choice.chosen.rows[arch]) for arch in self.choice.archs}
+        several = {a: stdev(one["eval"] for one in rows) for a, rows in orders.items() if len(rows) > 1}
+        if several:
+            most = max(several, key=lambda arch: several[arch])
+            return [
+                f"Mean over {len(orders[most])} orders of the images, between which eval has a standard "
+                f"deviation of {several[most]:.4f}{' at most' if len(orders) > 1 else ''}{self._on(most)}."
+            ]
+        if all(row["seed"] is None for rows in orders.values() for row in rows):
+            return []
+        if self.choice.chosen.n_samples >= FEW_IMAGES:
+            return ["Measured in one order of the images."]
+        return [
+            f"Measured in one order of the images; with fewer than {FEW_IMAGES:,} another order may give "
+            "another figure: bnrecal sweep --repeats 5 measures how far."
+        ]
+
+    def _cost(self) -> str:
+        chosen = self.choice.chosen
+        seconds = chosen.seconds(self.cost)
+        what = "the update pass alone" if self.cost == "recal_s" else "everything"
+        mean = ", mean" if len(chosen.rows) > 1 else ""
+        text = (
+            f"Cost: {spoken(seconds)} an architecture ({what}{mean}), {spoken(MANY * seconds)} for {MANY:,}"
+        )
+        if len(self.choice.settings) == 1 or not seconds:
+            return f"{text}."
+        return f"{text}; the dearest setting measured takes {self.dearest / seconds:.1f} times as long."
+
+    def _left_out(self) -> list[str]:
+        said, choice = [], self.choice
+        if choice.n_harmful:
             said.append(
-                f"Left out: {self.n_cold} setting{'s' * (self.n_cold > 1)} whose exponential average still "
+                f"Left out: {counted(choice.n_harmful, 'setting')} shown worse than the network as it stands"
+                f"{' on some architecture' if len(choice.archs) > 1 else ''}."
+            )
+        if choice.n_cold:
+            said.append(
+                f"Left out: {counted(choice.n_cold, 'setting')} whose exponential average still "
                 f"holds more than {WARM:.1%} of its start; a high eval there would be luck."
             )
-        if len(self.estimators) == 1:
-            said.append(f"Only {self.estimators[0]} was measured: bnrecal advise tries other estimators.")
+        if choice.all_cold:
+            said.append(
+                f"Every exponential average measured still holds more than {WARM:.1%} of its start: more "
+                "updates, or another estimator, may give more."
+            )
         return said
 
-    def _why(self, each: str) -> str:
-        chosen = self.chosen
-        short = f"{max(0.0, chosen.shortfall):.4f}"
-        at_most = f" at most ({chosen.shortfall_arch})" if self.n_archs > 1 else ""
-        reference = f"the highest mean eval measured ({self.best.name})"
-        if self.shown:
-            return (
-                f"It falls short of {reference} by {short}{at_most}; with 95 % confidence by no more than "
-                f"{max(0.0, chosen.bound or 0.0):.4f}, within the tolerance of {self.tolerance:g} {each}."
-            )
-        if chosen.bound is None:
-            return (
-                f"As measured it falls short of {reference} by {short}{at_most}, within the tolerance of "
-                f"{self.tolerance:g} {each}; there is no per-image evidence to say how certain that is."
-            )
-        return (
-            f"As measured it falls short of {reference} by {short}{at_most}, within the tolerance of "
-            f"{self.tolerance:g} {each}; that is not certain: the 95 % interval reaches {chosen.bound:.4f} "
-            f"({chosen.bound_arch})."
-        )
+    def _one_estimator(self) -> list[str]:
+        if len(self.estimators) > 1:
+            return []
+        others = "bnrecal advise tries pooled, cumulative and ema"
+        return [
+            f"Only {self.estimators[0]} was measured; another estimator may need fewer images ({others})."
+        ]
+
+    @property
+    def _each(self) -> str:
+        return " on any architecture" if len(self.choice.archs) > 1 else ""
+
+    def _where(self, one: Gap) -> str:
+        """Architecture and interval in brackets."""
+        facts = [one.arch] if len(self.choice.archs) > 1 else []
+        facts += [f"95 % interval {ends(one)}"] if one.interval else []
+        return f" ({', '.join(facts)})" if facts else ""
+
+    def _on(self, arch: str) -> str:
+        return f" on {arch}" if len(self.choice.archs) > 1 else ""
+
+
+def _rounded_up(n: float) -> int:
+    """To two significant digits."""
+    step = int(10 ** max(0, math.floor(math.log10(n)) - 1))
+    return math.ceil(n / step) * step
 
 
 def advice_of(
     sections: Iterable[Section], uncertainty: Uncertainty, tolerance: float = TOLERANCE
 ) -> list[Advice]:
-    """One for each task, data set and metric that has at least two complete settings with times."""
+    """One for each task, data set and metric with times and something to compare.
+
+    That is two settings measured on every architecture, or one and the networks as they stand.
+    """
     together: dict[tuple[str, str | None, str], list[Section]] = defaultdict(list)
     for section in sections:
         if section.rows:
@@ -148,48 +242,29 @@ def _advice(sections: Sequence[Section], uncertainty: Uncertainty, tolerance: fl
     archs = {arch for section in sections for arch in section.archs}
     names = {time_name(section) for section in sections}
     cost = "recal_s" if names == {"recal_s"} else "total_s"
-    settings = [
-        Setting(section.estimator, section.momentum, *at, rows)
-        for section in sections
-        for at in section.settings
-        if set(rows := section.at(*at)) == archs and all(row[cost] is not None for row in rows.values())
-    ]
-    warm = [setting for setting in settings if not setting.is_cold]
-    n_cold = len(settings) - len(warm) if len(warm) > 1 else 0
-    settings = warm if len(warm) > 1 else settings
-    if len(settings) < 2:
+    stored = {arch: row for section in sections for arch, row in section.stored.items()}
+    settings = settings_of(sections, archs, cost)
+    if len(settings) + bool(stored) < 2 or not settings:
         return None
-    best = max(settings, key=lambda setting: setting.mean_eval)
-    candidates = [_candidate(setting, best, uncertainty, cost) for setting in settings]
-    known = all(c.bound is not None for c in candidates)
-    shown = [c for c in candidates if known and c.bound is not None and c.bound <= tolerance]
-    measured = [c for c in candidates if c.shortfall <= tolerance]
-    chosen = min(shown or measured, key=lambda c: (c.seconds, -c.setting.mean_eval))
+    choice = choose(settings, stored, uncertainty, tolerance, cost)
     first = sections[0]
     return Advice(
         first.task,
         METRIC_NAMES.get(first.metric, first.metric),
-        tolerance,
-        best,
-        chosen,
-        bool(shown),
+        choice,
         cost,
-        len(settings),
-        len(archs),
-        max(c.seconds for c in candidates),
+        max(setting.seconds(cost) for setting in choice.settings),
         tuple(dict.fromkeys(section.estimator for section in sections)),
-        n_cold,
+        uncertainty.n_evaluation(next(iter(choice.chosen.rows.values()))),
     )
 
 
-def _candidate(setting: Setting, best: Setting, uncertainty: Uncertainty, cost: str) -> Candidate:
-    short = {arch: best.rows[arch]["eval"] - row["eval"] for arch, row in setting.rows.items()}
-    bounds = {}
-    for arch, row in setting.rows.items():
-        interval = uncertainty.difference(best.rows[arch], row)
-        if interval is not None:
-            bounds[arch] = interval[1]
-    worst = max(short, key=lambda arch: short[arch])
-    loosest = max(bounds, key=lambda arch: bounds[arch], default=worst)
-    bound = bounds[loosest] if len(bounds) == len(short) else None
-    return Candidate(setting, short[worst], worst, bound, loosest, setting.seconds(cost))
+def settings_of(sections: Iterable[Section], archs: Iterable[str], cost: str = "total_s") -> list[Setting]:
+    """The settings measured on every one of these architectures, with times."""
+    wanted = set(archs)
+    return [
+        Setting(section.estimator, section.momentum, *at, rows)
+        for section in sections
+        for at in section.settings
+        if set(rows := section.at(*at)) == wanted and all(row[cost] is not None for row in rows.values())
+    ]

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bnrecal.report.analysis.uncertainty import Interval, Uncertainty, percentile_interval
+from bnrecal.report.analysis.wording import counted
 from bnrecal.store.store import Row
 from bnrecal.study.axes import SAME_CELL, rule
 
@@ -75,7 +76,7 @@ def compare(
     ):
         n = sum(old[place][name] != new[place][name] for place in both)
         if n:
-            notes.append(f"{what} differ in {n} cells")
+            notes.append(f"{what} differ in {counted(n, 'cell')}")
     return Comparison(pairs, len(old) - len(both), len(new) - len(both), tolerance, tuple(notes))
 
 
@@ -131,7 +132,7 @@ def verdict_of(comparison: Comparison) -> str:
     counts = {name: sum(p.verdict == name for p in comparison.pairs) for name in _WORDS}
     said = ", ".join(f"{n} {_WORDS[name]}" for name, n in counts.items() if n)
     apart = [
-        f"{n} cells only {where}"
+        f"{counted(n, 'cell')} only {where}"
         for n, where in ((comparison.only_before, "in the first"), (comparison.only_after, "in the second"))
         if n
     ]
@@ -139,7 +140,7 @@ def verdict_of(comparison: Comparison) -> str:
         len(comparison.pairs),
         f"regression: eval lower by more than {comparison.tolerance:g}, beyond noise",
     )
-    return "; ".join([f"{n} cells in both: {said} ({allowed})", *apart, *comparison.notes]) + "."
+    return "; ".join([f"{counted(n, 'cell')} in both: {said} ({allowed})", *apart, *comparison.notes]) + "."
 
 
 _WORDS = {

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median, stdev
 
+from bnrecal.report.analysis.contention import contention_of
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.eval_findings import eval_findings
 from bnrecal.report.analysis.finding import Finding, start_left, warm_from, window
@@ -22,7 +23,8 @@ NO_INTERVALS = Uncertainty(None)
 def findings_of(section: Section, uncertainty: Uncertainty = NO_INTERVALS) -> list[Finding]:
     """Short paragraphs about one experiment, most important first."""
     if not section.rows:
-        return []
+        alone = "Nothing was re-estimated here: only the networks as they stand were measured."
+        return [Finding("eval", alone)] if section.stored else []
     laws = laws_of(section)
     return [
         *_law(section, laws),
@@ -30,6 +32,7 @@ def findings_of(section: Section, uncertainty: Uncertainty = NO_INTERVALS) -> li
         *eval_findings(section, warm_from(section, laws), uncertainty),
         *_ranking(rank(section, uncertainty)),
         *_orders(section),
+        *contention_of(section),
         *_time(section),
     ]
 

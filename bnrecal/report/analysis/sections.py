@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean
 
+from bnrecal.report.analysis.wording import counted
 from bnrecal.store.store import Row
 from bnrecal.study.axes import EXPERIMENT, RULE, rule
 from bnrecal.study.cells import STORED, n_updates
@@ -57,7 +58,9 @@ class Section:
     @property
     def title(self) -> str:
         failed = f", {self.n_failed} failed" if self.n_failed else ""
-        cells = f"{self.n_done} cells{failed}"
+        cells = f"{counted(self.n_done, 'cell')}{failed}"
+        if self.estimator == STORED:
+            return f"{self.task}: {self.metric_name} as they stand ({cells})"
         return f"{self.task}: {self.metric_name} by {self.how}{_seeds(self.seeds)} ({cells})"
 
     @property
@@ -108,17 +111,42 @@ def _ranges(seeds: Sequence[int]) -> str:
 def sections_of(rows: Iterable[Row]) -> list[Section]:
     """Sections in the order their first rows were written. Failed cells count and show nowhere else.
 
-    The networks as they stand belong to every section on the same task and data.
+    The networks as they stand belong to every section on the same task and data; where there is none, they
+    are a section without blocks.
     """
     stored: dict[tuple[object, ...], dict[str, Row]] = defaultdict(dict)
+    standing: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in _told_apart(list(rows)):
         experiment = tuple(row[name] for name in EXPERIMENT)
         if row["estimator"] != STORED:
             together[*experiment, *(row[name] for name in RULE)].append(row)
-        elif row["status"] == "done":
+            continue
+        standing[experiment].append(row)
+        if row["status"] == "done":
             stored[experiment][row["arch"]] = row
-    return [_section(group, stored[key[: len(EXPERIMENT)]]) for key, group in together.items()]
+    known = {key[: len(EXPERIMENT)] for key in together}
+    return [
+        *(_section(group, stored[key[: len(EXPERIMENT)]]) for key, group in together.items()),
+        *(_standing(group, stored[key]) for key, group in standing.items() if key not in known),
+    ]
+
+
+def _standing(rows: Sequence[Row], stored: dict[str, Row]) -> Section:
+    first = rows[0]
+    n_failed = len(rows) - len(stored)
+    return Section(
+        first["task"],
+        first["data_digest"],
+        first["metric"],
+        STORED,
+        None,
+        (),
+        (),
+        len(stored),
+        n_failed,
+        dict(sorted(stored.items())),
+    )
 
 
 def _section(rows: Sequence[Row], stored: dict[str, Row]) -> Section:

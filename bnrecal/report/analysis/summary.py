@@ -6,7 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bnrecal.report.analysis.advice import TOLERANCE, Advice, advice_of
+from bnrecal.report.analysis.advice import Advice, advice_of
+from bnrecal.report.analysis.axis_findings import axis_findings
+from bnrecal.report.analysis.by_axes import Variants, variants_of
+from bnrecal.report.analysis.choice import TOLERANCE
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
 from bnrecal.report.analysis.law import Law
@@ -35,20 +38,36 @@ class Chapter:
 
 
 @dataclass(frozen=True)
+class TrainedChapter:
+    """Trained networks on one task, and what changes along their axes."""
+
+    variants: Variants
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Report:
     """Rows and what follows from them; each part is worked out when a format asks for it."""
 
     rows: Sequence[Row]
     uncertainty: Uncertainty
     tolerance: float
+    in_rows: str | None = None  # axes of the tables of trained networks, where they are asked for
+    in_columns: str | None = None
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
-        return tuple(sections_of(self.rows))
+        return tuple(sections_of(row for row in self.rows if row.get("trained") is None))
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
         return tuple(_chapter(section, self.uncertainty) for section in self.sections)
+
+    @cached_property
+    def trained(self) -> tuple[TrainedChapter, ...]:
+        """What was trained, by the axes that vary."""
+        found = variants_of(self.rows, self.in_rows, self.in_columns)
+        return tuple(TrainedChapter(one, tuple(axis_findings(one, self.uncertainty))) for one in found)
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
@@ -61,12 +80,25 @@ class Report:
 
     @cached_property
     def has_intervals(self) -> bool:
-        return any(self.uncertainty.interval(row) for c in self.chapters for row in c.section.rows)
+        return any(
+            self.uncertainty.interval(row)
+            for c in self.chapters
+            for row in (*c.section.stored.values(), *c.section.rows)
+        )
 
 
-def make_report(rows: Sequence[Row], folder: Path | None = None, tolerance: float = TOLERANCE) -> Report:
-    """The report on these rows; `folder` holds their evidence, if any."""
-    return Report(rows, Uncertainty(folder, rows), tolerance)
+def make_report(
+    rows: Sequence[Row],
+    folder: Path | None = None,
+    tolerance: float = TOLERANCE,
+    in_rows: str | None = None,
+    in_columns: str | None = None,
+) -> Report:
+    """The report on these rows; `folder` holds their evidence, if any.
+
+    `in_rows` and `in_columns` name the axes of tables of trained networks; by default what varies most.
+    """
+    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns)
 
 
 def _chapter(section: Section, uncertainty: Uncertainty) -> Chapter:

@@ -74,6 +74,14 @@ class Uncertainty:
         one, two = self.figures(row), self.figures(other)
         return None if one is None or two is None else percentile_interval(one - two)
 
+    def n_evaluation(self, row: Row) -> int | None:
+        """Evaluation images the intervals of this row are over; None without evidence."""
+        key = orders_of(row)[0]["key"]
+        if self.folder is None or self._figures.get(key) is None:
+            return None
+        arrays = evidence.load(self.folder, key)
+        return None if arrays is None else n_images(arrays)
+
     def half_width(self, row: Row) -> float | None:
         """Half the length of the interval of eval."""
         interval = self.interval(row)

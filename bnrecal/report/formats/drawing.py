@@ -1,6 +1,6 @@
 """How a panel is drawn. Series differ in mark and dash as well as colour, so that grey paper will do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ Laws = Sequence[Law]
 INK, MUTED, GRID = "#1d2126", "#5d6571", "#dcdfe4"
 COLOURS = ("#1b6ca8", "#c2571b", "#2d7d47", "#7a4fa2", "#8a6d01", "#a8325e", "#3f7f86", "#63686f")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+NEAR = 2.0  # ranges of eval that the network as it stands may lie off and still be drawn
 DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
 
 
@@ -111,6 +112,8 @@ def by_samples(section: Section, arch: str, sizes: Sequence[int], uncertainty: U
                 lw=1,
                 label=f"bs {size}",
             )
+        if arch in section.stored:
+            _stands(axes, section, arch)
         _log_axis(axes, counts)
         axes.set_xlabel("calibration images")
         axes.set_ylabel(f"eval {section.metric_name}")
@@ -119,11 +122,29 @@ def by_samples(section: Section, arch: str, sizes: Sequence[int], uncertainty: U
     return draw
 
 
+def _stands(axes: "Axes", section: Section, arch: str) -> None:
+    """A line at the network as it stands; where that is far off, only its figure in the legend."""
+    value = section.stored[arch]["eval"]
+    if is_near(section, [arch]):
+        axes.axhline(value, color=INK, lw=1, ls=(0, (1, 1)), zorder=1, label="as it stands")
+    else:
+        axes.plot([], [], ls="", label=f"as it stands {value:.4f}, off the axis")
+
+
+def is_near(section: Section, archs: Sequence[str]) -> bool:
+    """Whether the networks as they stand fit the axis of the others without pressing them together."""
+    evals = [row["eval"] for row in section.rows if row["arch"] in archs]
+    reach = NEAR * max(max(evals) - min(evals), 1e-3)
+    found = [section.stored[arch]["eval"] for arch in archs if arch in section.stored]
+    return all(min(evals) - reach <= value <= max(evals) + reach for value in found)
+
+
 def ranking(section: Section, uncertainty: Uncertainty) -> Draw:
     """Eval of every architecture at every setting, settings by number of updates."""
 
     def draw(axes: "Axes") -> None:
         settings = sorted(section.settings, key=lambda s: (-(-s[1] // s[0]), s[1]))
+        stands = bool(section.stored) and is_near(section, section.archs)
         for arch, (colour, mark, dash) in _styles(section.archs).items():
             found = [(k, section.at(*s)[arch]) for k, s in enumerate(settings) if arch in section.at(*s)]
             x, mine = [float(k) for k, _ in found], [row for _, row in found]
@@ -131,8 +152,13 @@ def ranking(section: Section, uncertainty: Uncertainty) -> Draw:
             axes.plot(
                 x, [r["eval"] for r in mine], marker=mark, ls=dash, color=colour, ms=4, lw=1, label=arch
             )
+            if stands and arch in section.stored:
+                axes.plot([-1.0], [section.stored[arch]["eval"]], mark, color=colour, ms=5, mfc="none")
         labels = [f"{size} x {-(-n // size):,}" for size, n in settings]
-        axes.set_xticks(range(len(settings)), labels, rotation=60, ha="right", rotation_mode="anchor")
+        labels = ["as it stands", *labels] if stands else labels
+        axes.set_xticks(
+            range(-1 if stands else 0, len(settings)), labels, rotation=60, ha="right", rotation_mode="anchor"
+        )
         axes.set_xlabel("setting: batch size x updates")
         axes.set_ylabel(f"eval {section.metric_name}")
         _legend(axes, loc="best")
@@ -169,6 +195,35 @@ def _bars(
         interval = uncertainty.interval(row)
         if interval:
             axes.plot([at, at], interval, color=colour, lw=0.9, alpha=0.75, solid_capstyle="butt")
+
+
+def along(lines: Mapping[str, tuple[list[float], list[float], list[float]]], x: str, y: str) -> Draw:
+    """Lines with bars, (x, y, half widths) each; x is logarithmic where it spans more than a factor of 4."""
+
+    def draw(axes: "Axes") -> None:
+        ticks = sorted({value for at, _, _ in lines.values() for value in at})
+        for name, (colour, mark, dash) in _styles(list(lines)).items():
+            at, values, halves = lines[name]
+            axes.errorbar(
+                at,
+                values,
+                yerr=halves,
+                color=colour,
+                marker=mark,
+                ls=dash,
+                ms=4.5,
+                lw=1.3,
+                capsize=2,
+                label=name,
+            )
+        if ticks[0] > 0 and ticks[-1] > 4 * ticks[0]:
+            _log_axis(axes, ticks)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        _legend(axes, loc="best")
+
+    return draw
 
 
 def _log_axis(axes: "Axes", ticks: Sequence[float]) -> None:

@@ -11,6 +11,7 @@ from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.ranking import FEWEST_ARCHS
 from bnrecal.report.analysis.sections import Section
 from bnrecal.report.analysis.summary import Chapter, Report
+from bnrecal.report.analysis.wording import listed
 from bnrecal.report.formats import drawing
 from bnrecal.study.axes import rule
 
@@ -47,7 +48,18 @@ def pictures_of(report: Report) -> list[Picture]:
     for number, chapter in enumerate(report.chapters, 1):
         suffix = f"-{number}" if len(report.chapters) > 1 else ""
         found += _of_chapter(chapter, report, suffix)
-    return found
+    return found + pictures_of_trained(report)
+
+
+def pictures_of_trained(report: Report) -> list[Picture]:
+    """One for each task that networks were trained for, where a number varied."""
+    from bnrecal.report.formats.variant_figures import variants_picture
+
+    pictures = [
+        variants_picture(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
+        for k, one in enumerate(report.trained, 1)
+    ]
+    return [picture for picture in pictures if picture is not None]
 
 
 def _of_chapter(chapter: Chapter, report: Report, suffix: str) -> list[Picture]:
@@ -120,11 +132,12 @@ def _by_samples(section: Section, report: Report, suffix: str) -> Picture:
         )
         panels.append(Panel(arch, alt, drawing.by_samples(section, arch, sizes, report.uncertainty)))
     left = len(section.archs) - len(archs)
+    stands = " Dotted: the network as it stands." if set(archs) & section.stored.keys() else ""
     more = f" The first {len(archs)} of {len(section.archs)} architectures." if left else ""
     bars = " Bars: 95 % intervals over evaluation images." if report.has_intervals else ""
     caption = (
         f"Eval against calibration images by {rule(section.estimator, section.momentum)}, a line for each "
-        f"batch size.{bars}{more}"
+        f"batch size.{bars}{stands}{more}"
     )
     return Picture(f"eval-by-samples{suffix}", "eval", caption, tuple(panels))
 
@@ -136,6 +149,9 @@ def _ranking(section: Section, report: Report, suffix: str) -> Picture:
     )
     bars = " Bars: 95 % intervals." if report.has_intervals else ""
     caption = f"The order of architectures by eval at every setting, by number of updates.{bars}"
+    if section.stored:
+        evals = listed([f"{arch} {row['eval']:.4f}" for arch, row in section.stored.items()], 8)
+        caption += f" As they stand: {evals}."
     panel = Panel("order of architectures", alt, drawing.ranking(section, report.uncertainty))
     return Picture(f"ranking{suffix}", "ranking", caption, (panel,))
 

@@ -3,11 +3,13 @@
 import unicodedata
 from collections.abc import Sequence
 
+from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.sections import Block
-from bnrecal.report.analysis.summary import Chapter, Report
+from bnrecal.report.analysis.summary import Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
+from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
 
 PREAMBLE = "% needs \\usepackage{booktabs}"
@@ -30,6 +32,8 @@ def to_latex(report: Report) -> str:
     parts = [PREAMBLE]
     for chapter in report.chapters:
         parts += _chapter(chapter, report.uncertainty)
+    for trained in report.trained:
+        parts += _trained(trained, report.uncertainty)
     for advice in report.advice:
         head, *reasons = advice.sentences()
         parts.append(rf"\paragraph{{{escape(head)}}} {escape(' '.join(reasons))}")
@@ -51,6 +55,12 @@ def escape(text: str) -> str:
 def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
     title = chapter.section.title
     parts = []
+    if chapter.section.stored:
+        body = [
+            f"{escape(arch)} & {_figures(row, uncertainty)[1]}"
+            for arch, row in chapter.section.stored.items()
+        ]
+        parts.append(_table(_tabular("lr", ["arch & eval"], body), f"{title}; as they stand."))
     for block in chapter.section.blocks:
         for start in range(0, len(block.samples), COUNTS_ABREAST):
             samples = block.samples[start : start + COUNTS_ABREAST]
@@ -64,6 +74,22 @@ def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
         if not (finding.topic == "law" and finding.items):  # their lines are the table above
             parts.append(escape(" ".join([finding.text, *finding.items])))
     return parts
+
+
+def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[str]:
+    parts = []
+    for found in text_tables(chapter.variants, uncertainty):
+        caption = ". ".join(filter(None, [chapter.variants.title, found.title]))
+        body = [" & ".join([escape(name), *map(_with_bar, cells)]) for name, *cells in found.rows]
+        headers = [" & ".join(map(escape, found.headers))]
+        tabular = _tabular("l" + "r" * (len(found.headers) - 1), headers, body)
+        parts.append(_table(tabular, f"{caption}; +- {noise_of(chapter.variants)}."))
+    return parts + [escape(" ".join([f.text, *f.items])) for f in chapter.findings]
+
+
+def _with_bar(figure: str) -> str:
+    value, _, half = figure.partition(" ±")
+    return f"{escape(value)} $\\pm$ {escape(half)}" if half else escape(value)
 
 
 def _table(tabular: str, caption: str, escaped: bool = False) -> str:

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 
+from bnrecal.report.analysis.axis_findings import noise_of
+from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.sections import Block, Section
-from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
+from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.terminal import figure
+from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
 
 NOTE = (
     "*update*: metric of the update pass, each batch predicted with the statistics as they stand right "
     "after it. *eval*: metric on the evaluation images with the final statistics{interval}. "
-    "*N*: updates (batches). The time is that of one cell alone, mean over architectures."
+    "*N*: updates (batches). The time beside it is that of a whole cell (update pass, update metric and "
+    "evaluation), mean over architectures."
 )
 INTERVAL = ", ± half of its 95 % interval (bootstrap over evaluation images)"
 
@@ -25,7 +29,10 @@ def to_markdown(report: Report) -> str:
         parts += [" ".join([f"**{escape(advice.sentences()[0])}**", *map(escape, advice.sentences()[1:])])]
     for chapter in report.chapters:
         parts += _chapter(chapter, report.uncertainty)
-    parts.append(NOTE.format(interval=INTERVAL if report.has_intervals else ""))
+    for trained in report.trained:
+        parts += _trained(trained, report.uncertainty)
+    if report.chapters:
+        parts.append(NOTE.format(interval=INTERVAL if report.has_intervals else ""))
     if report.provenance:
         parts.append("## Where this comes from")
         parts.append("\n".join(f"- {escape(label)}: {escape(value)}" for label, value in report.provenance))
@@ -34,16 +41,29 @@ def to_markdown(report: Report) -> str:
 
 def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
     parts = [f"## {escape(chapter.section.title)}"]
+    if chapter.section.stored:
+        parts.append(f"### as they stand\n\n{_standing(chapter.section, uncertainty)}")
     parts += [f"### batch size {b.batch_size}\n\n{_block(b, uncertainty)}" for b in chapter.section.blocks]
     parts.append("### Findings")
-    parts += [
-        "\n".join([escape(f.text), "", *(f"- {escape(i)}" for i in f.items)]).strip()
-        for f in chapter.findings
-    ]
+    parts += map(_finding, chapter.findings)
     if chapter.published:
         parts += ["### Published beside measured", PUBLISHED_SOURCE, _laws(chapter)]
         parts.append(_side_by_side(chapter.section, chapter.published))
     return parts
+
+
+def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[str]:
+    parts = [f"## {escape(chapter.variants.title)}"]
+    for found in text_tables(chapter.variants, uncertainty):
+        heading = f"### {escape(found.title)}\n\n" if found.title else ""
+        parts.append(heading + _table([escape(h) for h in found.headers], [list(row) for row in found.rows]))
+    parts += ["### Findings", *map(_finding, chapter.findings)]
+    parts.append(f"±: {noise_of(chapter.variants)}.")
+    return parts
+
+
+def _finding(finding: Finding) -> str:
+    return "\n".join([escape(finding.text), "", *(f"- {escape(item)}" for item in finding.items)]).strip()
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -66,6 +86,11 @@ def _block(block: Block, uncertainty: Uncertainty) -> str:
         cells = [text for row in found for text in (_metric(row, "update"), _eval(row, uncertainty))]
         rows.append([escape(arch), *cells])
     return _table(headers, rows)
+
+
+def _standing(section: Section, uncertainty: Uncertainty) -> str:
+    rows = [[escape(arch), _eval(row, uncertainty)] for arch, row in section.stored.items()]
+    return _table(["arch", "eval"], rows)
 
 
 def _laws(chapter: Chapter) -> str:

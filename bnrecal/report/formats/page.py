@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.finding import Finding, start_left, window
 from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
 from bnrecal.report.formats.canvas import inline_svg
-from bnrecal.report.formats.figures import Picture, pictures_of
+from bnrecal.report.formats.figures import Picture, pictures_of, pictures_of_trained
 from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
+from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
+from bnrecal.study.cells import STORED
 
 MOST_CELLS = 1500  # lines of the table of all cells; more are left to CSV
 # Topics of findings in the order of the page, each with its heading.
@@ -65,6 +68,17 @@ def to_html(report: Report) -> str:
     )
     environment.filters |= {"figure": figure, "grouped": "{:,}".format, "svg": Markup, "joined": _joined}
     pictures = pictures_of(report)
+    trained = [
+        {
+            "id": f"trained-{number}",
+            "variants": one.variants,
+            "findings": one.findings,
+            "tables": text_tables(one.variants, report.uncertainty),
+            "noise": noise_of(one.variants),
+            "pictures": [_drawn(p, f"t{number}") for p in pictures_of_trained(report) if _is_of(p, number)],
+        }
+        for number, one in enumerate(report.trained, 1)
+    ]
     chapters = [
         {
             "chapter": chapter,
@@ -75,12 +89,15 @@ def to_html(report: Report) -> str:
         }
         for number, chapter in enumerate(report.chapters, 1)
     ]
+    standing = {row["key"]: (c, row) for c in report.chapters for row in c.section.stored.values()}
+    listed = [*standing.values(), *((c, row) for c in report.chapters for row in c.section.rows)]
     return environment.get_template("page.html.j2").render(
         report=report,
         chapters=chapters,
+        trained=trained,
         title=_title(report),
-        cells=[_cell(c, row, report) for c in report.chapters for row in c.section.rows][:MOST_CELLS],
-        n_cells=sum(len(c.section.rows) for c in report.chapters),
+        cells=[_cell(c, row, report) for c, row in listed[:MOST_CELLS]],
+        n_cells=len(listed),
         half_width=report.uncertainty.half_width,
         source=PUBLISHED_SOURCE,
         version=version("bnrecal"),
@@ -88,8 +105,13 @@ def to_html(report: Report) -> str:
     )
 
 
+def _is_of(picture: Picture, number: int) -> bool:
+    return picture.name == ("trained" if number == 1 else f"trained-{number}")
+
+
 def _title(report: Report) -> str:
-    tasks = list(dict.fromkeys(chapter.section.task for chapter in report.chapters))
+    named = [*(c.section.task for c in report.chapters), *(one.variants.task for one in report.trained)]
+    tasks = list(dict.fromkeys(named))
     return ", ".join(tasks[:3]) + (" and others" if len(tasks) > 3 else "")
 
 
@@ -146,18 +168,19 @@ def _cell(chapter: Chapter, row: Row, report: Report) -> dict[str, str]:
     """One line of the table of all cells."""
     momentum, section = row["momentum"], chapter.section
     interval = report.uncertainty.interval(row)
-    ema = section.estimator == "ema" and momentum is not None
+    ema = row["estimator"] == "ema" and momentum is not None
+    stands = row["estimator"] == STORED
     return {
         "arch": row["arch"],
-        "rule": section.how,
-        "bs": f"{row['batch_size']:,}",
+        "rule": "as it stands" if stands else section.how,
+        "bs": "-" if stands else f"{row['batch_size']:,}",
         "images": f"{row['n_samples']:,}",
         "N": f"{row['n_updates']:,}",
         "update": figure(row["update"]),
         "eval": figure(row["eval"]),
         "interval": "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
         "start": f"{100 * start_left(momentum, row['n_updates']):.2f} %" if ema else "-",
-        "window": f"{window(momentum) * row['batch_size']:,.0f}" if ema else "all",
+        "window": f"{window(momentum) * row['batch_size']:,.0f}" if ema else "-" if stands else "all",
         "seconds": "-" if row["recal_s"] is None else f"{row['recal_s']:.2f}",
         "total": "-" if row["total_s"] is None else f"{row['total_s']:.2f}",
     }

@@ -8,10 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bnrecal.report.analysis.advice import Advice
+from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.law import Law
-from bnrecal.report.analysis.sections import Block
-from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
+from bnrecal.report.analysis.sections import Block, Section
+from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
 from bnrecal.study.axes import label
 
@@ -21,8 +23,10 @@ FOOTNOTE = (
     "update  metric of the update pass: each batch predicted with the statistics\n"
     "        as they stand right after it\n"
     "eval    metric on the evaluation images with the final statistics\n"
-    "N       updates (batches); the time is that of one cell alone, mean over archs"
+    "N       updates (batches); the time beside it is that of a whole cell (update\n"
+    "        pass, update metric and evaluation), mean over archs"
 )
+COST_NOTE = "Cost    of the update pass alone: what re-estimating takes, without evaluation"
 INTERVAL_NOTE = "±       half of the 95 % interval of eval: bootstrap over evaluation images"
 
 
@@ -31,15 +35,49 @@ def published_layout(report: Report) -> RenderableType:
     parts: list[RenderableType] = []
     for chapter in report.chapters:
         parts.append(Text(chapter.section.title, style="bold"))
+        parts += _standing(chapter.section, report.uncertainty)
         for block in chapter.section.blocks:
             parts += _tables(block, _published_block(chapter, block), report.uncertainty)
         parts += _findings(chapter)
         if chapter.published:
             parts.append(Text(f"{PUBLISHED_SOURCE}\n", style="dim"))
+    for trained in report.trained:
+        parts += _trained(trained, report.uncertainty)
+    if not report.chapters:
+        return Group(*parts)
     note = [FOOTNOTE, INTERVAL_NOTE] if report.has_intervals else [FOOTNOTE]
+    if any(advice.cost == "recal_s" and advice.choice.archs for advice in report.advice):
+        note.append(COST_NOTE)
     parts.append(Text("\n".join([*note, ""]), style="dim"))
     parts += [_advice(advice, len(report.advice) > 1) for advice in report.advice]
     return Group(*parts)
+
+
+def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[RenderableType]:
+    """A table for each block of trained networks, and what changes along each axis."""
+    parts: list[RenderableType] = [Text(chapter.variants.title, style="bold")]
+    for found in text_tables(chapter.variants, uncertainty):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for k, heading in enumerate(found.headers):
+            table.add_column(heading, justify="right" if k else "left", no_wrap=k > 0)
+        for cells in found.rows:
+            table.add_row(*cells)
+        parts += [Text(found.title), table] if found.title else [table]
+    parts += [Text(f"{finding}\n") for finding in chapter.findings]
+    parts.append(Text(f"±  {noise_of(chapter.variants)}\n", style="dim"))
+    return parts
+
+
+def _standing(section: Section, uncertainty: Uncertainty) -> list[RenderableType]:
+    """The networks with the statistics they came with."""
+    if not section.stored:
+        return []
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("as they stand")
+    table.add_column("eval", no_wrap=True)
+    for arch in list(section.stored)[:MOST_ARCHS]:
+        table.add_row(arch, _eval(section.stored[arch], uncertainty))
+    return [table]
 
 
 def _published_block(chapter: Chapter, block: Block) -> Block | None:
@@ -90,9 +128,13 @@ def _heading(block: Block, n_samples: int, with_intervals: bool) -> str:
 def _figures(row: Row | None, uncertainty: Uncertainty) -> str:
     if row is None:
         return "-       -"
+    return f"{figure(row['update'])}  {_eval(row, uncertainty)}"
+
+
+def _eval(row: Row, uncertainty: Uncertainty) -> str:
     half = uncertainty.half_width(row)
     interval = "" if half is None else f"±{half:.3f}".replace("±0.", "±.")
-    return f"{figure(row['update'])}  {figure(row['eval'])}{interval}"
+    return figure(row["eval"]) + interval
 
 
 def _bare(row: Row | None, room: int) -> str:

@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from bnrecal.report.analysis.durations import spoken
+from bnrecal.report.analysis.wording import counted
 from bnrecal.report.formats.grid import grid_table
 from bnrecal.report.formats.terminal import figure
 from bnrecal.store.store import Row, Store
@@ -39,7 +40,7 @@ def summary(rows: Sequence[Row]) -> str:
     seconds = sum(row["total_s"] or 0.0 for row in done)
     images = sum(row["n_samples"] for row in done)
     speed = f"; {images / seconds:,.0f} calibration images/s over all they cost" if seconds else ""
-    return f"{len(done)} cells done{failed}, {spoken(seconds)} of work{speed}"
+    return f"{counted(len(done), 'cell')} done{failed}, {spoken(seconds)} of work{speed}"
 
 
 def _lines(store: Store, console: Console, rounds: int | None, every_s: float) -> None:

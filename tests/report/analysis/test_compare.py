@@ -22,7 +22,8 @@ def results(folder: Path, right: Any, with_evidence: bool = True, **fields: Any)
     key = f"{abs(hash(str(folder))):016x}"[:16]
     if with_evidence:
         evidence.keep(folder, key, {"correct": np.asarray(right, np.uint8)})
-    store.append(row("a", 8, 64, 0.1, key=key, eval=float(np.mean(right)), metric="top1", **fields))
+    made = row("a", 8, 64, 0.1, key=key, eval=float(np.mean(right)), metric="top1")
+    store.append(made | fields)
     return folder
 
 
@@ -39,6 +40,19 @@ def noisy(by: int, turned: int) -> Any:
     out[np.flatnonzero(RIGHT)[: (turned + by) // 2]] = False
     out[np.flatnonzero(~RIGHT)[: (turned - by) // 2]] = True
     return out
+
+
+def test_the_networks_as_they_stand_are_compared_too(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """A stored cell is found again by architecture alone, its interval paired; its fall is a regression."""
+    as_it_is = {"estimator": "stored", "momentum": None, "seed": None, "n_updates": 0, "update": None}
+    facts = {**as_it_is, "batch_size": None, "n_samples": 0}
+    one, two = results(tmp_path / "one", RIGHT, **facts), results(tmp_path / "two", worse(40), **facts)
+    ran = bnrecal("compare", one, two, "--format", "json")
+    (pair,) = json.loads(ran.out)["cells"]
+    assert (ran.code, pair["rule"], pair["verdict"], pair["paired"]) == (4, "stored", "regression", True)
+    table = bnrecal("compare", one, two)
+    assert "1 cell in both: 1 regressed" in table.out
+    assert "None" not in table.out
 
 
 CASES = [
@@ -102,7 +116,7 @@ def test_other_weights_and_data_are_told(bnrecal: Callable[..., Any], tmp_path: 
     two = results(tmp_path / "two", worse(40), weights_digest="w2", data_digest="e")
     ran = bnrecal("compare", one, two, "--format", "json")
     facts = json.loads(ran.out)
-    assert facts["notes"] == ["weights differ in 1 cells", "data differ in 1 cells"]
+    assert facts["notes"] == ["weights differ in 1 cell", "data differ in 1 cell"]
     assert facts["cells"][0]["paired"] is False
     assert ran.code == 0  # unpaired, a fall of .01 is within noise
 

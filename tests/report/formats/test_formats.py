@@ -18,6 +18,7 @@ from bnrecal.report.analysis.published import published_rows
 from bnrecal.report.formats.latex import escape as latex_escape
 from bnrecal.store import evidence
 from bnrecal.store.store import Store
+from tests.executors.processes import PATIENCE_S
 from tests.report.test_report import row
 
 NASTY = "<script>alert(1)</script>&\"'$x_1$ \\input{x} %#{}~^|`"
@@ -238,7 +239,7 @@ def test_latex_compiles(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert Path("paper.pdf").stat().st_size > 10_000
@@ -300,3 +301,90 @@ def test_csv_has_the_interval(bnrecal: Callable[..., Any], stored: Path) -> None
     assert all(float(r["eval_low"]) < float(r["eval"]) < float(r["eval_high"]) for r in found)
     plain = csv.DictReader(io.StringIO(bnrecal("report", "--published", "--format", "csv").out))
     assert "eval_low" not in (plain.fieldnames or [])
+
+
+def as_it_stands(folder: Path, k: int, arch: str, share: float) -> None:
+    """Append the network with the statistics it came with."""
+    key = f"{k:04x}ffffffffffffffff"
+    evidence.keep(folder, key, {"correct": images_right(k, share)})
+    facts = {"estimator": "stored", "momentum": None, "seed": None, "n_updates": 0, "order_digest": None}
+    made = row(arch, 8, 64, 0.1, key=key, eval=share, recal_s=0.0, weights_digest=f"w{k}", **facts)
+    Store(folder).append(made | {"batch_size": None, "n_samples": 0, "update": None})
+
+
+@pytest.fixture(scope="module")
+def with_baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = study(tmp_path_factory.mktemp("baseline") / "results")
+    for k in range(3):
+        as_it_stands(folder, k, f"arch{k + 1}", 0.1234 + 0.25 * k)
+    return folder
+
+
+def test_every_format_shows_the_networks_as_they_stand(
+    bnrecal: Callable[..., Any], with_baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figure of each, with its interval, before what was re-estimated; in 80 columns on a terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = {
+        kind: bnrecal("report", "--out", with_baseline, "--format", kind).out
+        for kind in ("table", "long", "md", "latex", "html", "csv", "json")
+    }
+    for kind, text in shown.items():
+        assert "0.1234" in text, kind
+        assert "None" not in text, kind
+    assert re.search(r"as they stand +eval\n.*\n arch1 +0\.1234±\.0\d\d", shown["table"])
+    assert max(map(len, shown["table"].splitlines())) <= 80
+    assert re.search(r"### as they stand\n\n.*\n.*\n\| arch1 +\| +0\.1234 ± 0\.0\d{3} \|", shown["md"])
+    assert "as they stand.}" in shown["latex"]
+    page = Outline(shown["html"])
+    assert "as they stand" in "".join(page.text)
+    cells = [" ".join(cell.split()) for cell in page.cells]
+    assert cells.count("as it stands") == 3
+    assert cells[cells.index("as it stands") + 1] == "-"
+
+
+def test_a_store_without_them_says_nothing_of_them(bnrecal: Callable[..., Any], stored: Path) -> None:
+    """Rows of before: no table, no line, no word on what re-estimating does."""
+    for kind in ("table", "md", "latex", "html"):
+        text = bnrecal("report", "--out", stored, "--format", kind).out
+        text = text.replace("statistics as they stand right", "").replace("statistics\n        as they", "")
+        assert "as they stand" not in text
+        assert "as it stands" not in text
+
+
+def test_a_store_of_networks_as_they_stand_alone(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """A network without BatchNorm, say: its figure in every format, no advice, no figure file."""
+    store = Store(tmp_path / "alone")
+    store.prepare()
+    as_it_stands(store.folder, 1, "grouped", 0.4321)
+    for kind in ("table", "long", "md", "latex", "html", "csv", "json"):
+        ran = bnrecal("report", "--out", store.folder, "--format", kind)
+        assert ran.code == 0, ran.err
+        assert "0.432" in ran.out
+        assert "Use " not in ran.out
+    table = bnrecal("report", "--out", store.folder).out
+    assert "tiny: mAP@0.5 as they stand (1 cell)" in table
+    assert "only the networks as they stand were measured" in table
+    assert bnrecal("report", "--out", store.folder, "--figures", "pictures").code == 2
+
+
+def test_figures_draw_them_where_they_fit(with_baseline: Path) -> None:
+    """Near the others: a line; far off: its figure in the legend, and the axis is left to the others."""
+    from matplotlib.figure import Figure
+
+    from bnrecal.report.analysis.summary import make_report
+    from bnrecal.report.formats.figures import pictures_of
+
+    pictures = {p.name: p for p in pictures_of(make_report(Store(with_baseline).latest(), with_baseline))}
+    for panel, expected in zip(
+        pictures["eval-by-samples"].panels,
+        ("as it stands 0.1234, off the axis", "as it stands", "as it stands 0.6234, off the axis"),
+        strict=True,
+    ):
+        axes = Figure().add_subplot()
+        panel.draw(axes)
+        assert expected in axes.get_legend_handles_labels()[1]
+        low, high = axes.get_ylim()
+        assert not low <= 0.1234 <= high
+    assert "Dotted: the network as it stands." in pictures["eval-by-samples"].caption
+    assert "As they stand: arch1 0.1234, arch2 0.3734" in pictures["ranking"].caption

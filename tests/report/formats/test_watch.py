@@ -1,9 +1,9 @@
 """Watching: the table of a store that grows, and that of a sweep while it works."""
 
 import io
-import subprocess
-import sys
-import threading
+import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from bnrecal.report.formats.watch import watch
 from bnrecal.store.store import Store
 from bnrecal.study.study import make_study
 from bnrecal.sweep.progress import SweepProgress
+from tests.executors.processes import PATIENCE_S, start
 from tests.report.test_report import row
 
 
@@ -46,21 +47,31 @@ def test_large_grids_show_what_happens_now() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+class Answering(io.StringIO):
+    """A file that lets `answer` run when the first line comes."""
+
+    def __init__(self, answer: Callable[[], object]) -> None:
+        super().__init__()
+        self.answer = answer
+        self.answered = False
+
+    def write(self, text: str) -> int:
+        if not self.answered:
+            self.answered = True
+            self.answer()
+        return super().write(text)
+
+
 def test_watching_elsewhere_prints_each_row_once(tmp_path: Path) -> None:
-    """Without a terminal a line per row as it comes, those of another process included."""
+    """Without a terminal a line per row as it comes, those of another writer included."""
     store = Store(tmp_path)
     store.prepare()
     store.append(row("a", 8, 64, 0.1))
-    console = Console(file=io.StringIO(), force_terminal=False)
-    other = threading.Timer(0.05, lambda: store.append(row("b", 8, 64, 0.2, status="failed", error="broke")))
-    other.start()
-    watch(store, console, rounds=8, every_s=0.05)
-    other.join()
-    assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().splitlines() == [
-        "a ema bs 8 n 64: update 0.1000 eval 0.1100",
-        "b ema bs 8 n 64: failed: broke",
-    ]
+    file = Answering(lambda: Store(tmp_path).append(row("b", 8, 64, 0.2, status="failed", error="broke")))
+    watch(store, Console(file=file, force_terminal=False), rounds=3, every_s=0.01)
+    first, second = file.getvalue().splitlines()
+    assert re.fullmatch(r"a .*bs 8 .*n 64.*: update 0\.1000 eval 0\.1100", first)
+    assert re.fullmatch(r"b .*bs 8 .*n 64.*: failed: broke", second)
 
 
 def test_watching_on_a_terminal_shows_table_and_sum(tmp_path: Path) -> None:
@@ -77,21 +88,18 @@ def test_watching_on_a_terminal_shows_table_and_sum(tmp_path: Path) -> None:
 
 def test_watch_ends_with_130_when_interrupted(tmp_path: Path) -> None:
     """Ctrl-C is how it ends; no traceback, no complaint."""
-    import signal
-    import time
-
     store = Store(tmp_path)
     store.prepare()
     store.append(row("a", 8, 64, 0.1))
-    command = [sys.executable, "-m", "bnrecal", "report", "--watch", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stderr is not None
-        assert running.stdout.readline().startswith("a ema bs 8")
-        time.sleep(0.1)
+    running = start("report", "--watch", "--out", tmp_path)
+    assert running.stdout is not None
+    try:
+        assert running.stdout.readline().startswith("a ")
         running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=20) == 130
-        assert running.stderr.read() == ""
+        _, err = running.communicate(timeout=PATIENCE_S)
+    finally:
+        running.kill()  # else a failure above would leave it watching for ever
+    assert (running.returncode, err) == (130, "")
 
 
 def test_a_sweep_on_a_terminal_shows_its_table() -> None:

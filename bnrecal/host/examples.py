@@ -1,0 +1,66 @@
+"""Experiments that come with the package, and their way into a folder of the user's."""
+
+from pathlib import Path
+
+from bnrecal.errors import BnrecalError, unknown_choice
+from bnrecal.host.files import write_whole
+
+# name -> (what it is, what to do in the folder it was written to)
+EXAMPLES = {
+    "own_network": (
+        "a classifier and a supernet of one's own on images of one's own, from images to a report",
+        "python make_images.py && python classifier.py && bnrecal sweep --study classifier.toml",
+    ),
+    "averaged_weights": (
+        "EMA and schedule-free weights in a plain training loop, evaluated with their own statistics",
+        "python train.py",
+    ),
+    "published_grid": (
+        "the default study: the published grid on the embedded scenes",
+        "bnrecal sweep --study published_grid.toml --out results",
+    ),
+    "images_needed": (
+        "how many images each averaging rule needs",
+        "bnrecal sweep --study images_needed.toml --out results",
+    ),
+    "garments_supernet": (
+        "the recipe of the embedded supernet's training",
+        "bnrecal train garments_supernet.toml --out weights",
+    ),
+}
+
+
+def _home() -> Path:
+    """Where the experiments lie: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "experiments"
+    return inside if inside.is_dir() else package.parent / "experiments"
+
+
+def files_of(name: str) -> list[Path]:
+    """The files of an example, without what running it leaves behind. Raises BnrecalError."""
+    if name not in EXAMPLES:
+        raise unknown_choice("example", name, EXAMPLES)
+    folder = _home() / name
+    if not folder.is_dir():
+        return [folder.with_suffix(".toml")]
+    return sorted(file for file in folder.iterdir() if file.suffix in (".py", ".toml"))
+
+
+def write_example(name: str, folder: Path, force: bool = False) -> list[Path]:
+    """Write the example's files into `folder`, which is made; returns them.
+
+    Raises BnrecalError for an unknown name, a file that is there already (without `force`), and a folder
+    that cannot be written; then nothing is written but for a disk that fails on the way.
+    """
+    pairs = [(file, folder / file.name) for file in files_of(name)]
+    there = [target for _, target in pairs if target.exists()]
+    if there and not force:
+        raise BnrecalError(f"{there[0]} exists; choose another folder or replace it by --force")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, target in pairs:
+            write_whole(target, file.read_bytes())
+    except OSError as error:
+        raise BnrecalError(f"cannot write to {folder}: {error.strerror or error}") from None
+    return [target for _, target in pairs]

@@ -1,0 +1,220 @@
+"""Rows of trained networks as tables of whatever varies, as data that every format renders.
+
+Each row has a place along axes: architecture, rule of the statistics, batch size, images, and every field
+of the recipe that varies. Two axes become the rows and columns of a table, the others its blocks. Seeds are
+no axes: trainings that differ by their seed alone, and orders of the images, are averaged, and say how far
+they scatter.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import mean
+from typing import Any
+
+from bnrecal.errors import unknown_choice
+from bnrecal.report.analysis.sections import METRIC_NAMES
+from bnrecal.store.store import Row
+from bnrecal.study.axes import EXPERIMENT, rule
+from bnrecal.study.cells import STORED
+from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipes import phrase, varied_fields
+
+AS_IT_STANDS = "as it stands"
+HOW, SIZE, IMAGES, ARCH = "statistics", "batch size", "images", "architecture"
+OF_STATISTICS = (HOW, SIZE, IMAGES)  # what a network as it stands has no place along
+Place = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluated cell: where it stands, and which training and order of images it belongs to."""
+
+    row: Row
+    at: Mapping[str, Any]
+    training_seed: int
+
+    @property
+    def is_stored(self) -> bool:
+        return bool(self.row["estimator"] == STORED)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells alike but for seeds."""
+
+    points: tuple[Point, ...]
+
+    @cached_property
+    def by_training(self) -> dict[int, float]:
+        """Eval of each training, the mean over orders of the images."""
+        found: dict[int, list[float]] = defaultdict(list)
+        for point in self.points:
+            found[point.training_seed].append(point.row["eval"])
+        return {seed: mean(values) for seed, values in sorted(found.items())}
+
+    @property
+    def eval(self) -> float:
+        return mean(self.by_training.values())
+
+
+@dataclass(frozen=True)
+class Block:
+    """One table: `groups[row value, column value]`; `stored` is the network as it stands, by the other axis.
+
+    `along` says which way `stored` lies: it is a first row where rows are of statistics, a first column where
+    columns are.
+    """
+
+    title: str
+    groups: Mapping[tuple[Any, Any], Group]
+    stored: Mapping[Any, Group]
+
+
+@dataclass(frozen=True)
+class Variants:
+    """One task, data set and metric, and everything that was trained for it.
+
+    `axes` are those that vary, each with its values in order; `rows` and `columns` are two of them ("" where
+    fewer vary).
+    """
+
+    task: str
+    metric: str
+    axes: Mapping[str, tuple[Any, ...]]
+    rows: str
+    columns: str
+    points: tuple[Point, ...]
+    n_failed: int
+
+    @property
+    def title(self) -> str:
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        n = len({(p.row["trained"]) for p in self.points})
+        networks = f"{n} trained network{'s' * (n != 1)}"
+        return f"{self.task}: {self.metric} of {networks} ({len(self.points)} cells{failed})"
+
+    @property
+    def training_axes(self) -> tuple[str, ...]:
+        """The axes along which trained networks differ."""
+        return tuple(name for name in self.axes if name not in OF_STATISTICS)
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({point.training_seed for point in self.points}))
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Tables in the order of the axes that are neither rows nor columns."""
+        others = [name for name in self.axes if name not in (self.rows, self.columns)]
+        stored_by = [name for name in others if name not in OF_STATISTICS]
+        together: dict[Place, list[Point]] = defaultdict(list)
+        beside: dict[Place, list[Point]] = defaultdict(list)
+        for point in self.points:
+            if point.is_stored:
+                beside[tuple(point.at[name] for name in stored_by)].append(point)
+            else:
+                together[tuple(point.at[name] for name in others)].append(point)
+        blocks = []
+        for place in sorted(together, key=lambda place: self._ranks(others, place)):
+            mine = tuple(v for name, v in zip(others, place, strict=True) if name in stored_by)
+            title = ", ".join(said(name, value) for name, value in zip(others, place, strict=True))
+            blocks.append(self._block(title, together[place], beside.get(mine, [])))
+        if not blocks or not {self.rows, self.columns} & set(OF_STATISTICS):  # no room for it in the tables
+            blocks = [
+                self._block(self._stored_title(stored_by, p), found, []) for p, found in beside.items()
+            ] + [Block(block.title, block.groups, {}) for block in blocks]
+        return tuple(blocks)
+
+    def _stored_title(self, names: Sequence[str], place: Place) -> str:
+        return ", ".join([AS_IT_STANDS, *(said(n, v) for n, v in zip(names, place, strict=True))])
+
+    def _ranks(self, names: Sequence[str], place: Place) -> tuple[int, ...]:
+        return tuple(self.axes[name].index(value) for name, value in zip(names, place, strict=True))
+
+    def _block(self, title: str, points: Iterable[Point], stored: Iterable[Point]) -> Block:
+        other = self.columns if self.rows in OF_STATISTICS else self.rows
+        return Block(
+            title,
+            grouped(points, lambda p: (p.at.get(self.rows), p.at.get(self.columns))),
+            grouped(stored, lambda p: p.at.get(other)),
+        )
+
+
+def grouped(points: Iterable[Point], key: Any) -> dict[Any, Group]:
+    found: dict[Any, list[Point]] = defaultdict(list)
+    for point in points:
+        found[key(point)].append(point)
+    return {at: Group(tuple(group)) for at, group in found.items()}
+
+
+def said(name: str, value: Any) -> str:
+    """ "1,024 images", "batch size 64", "norm batch 4", "pooled"."""
+    if name in (HOW, ARCH):
+        return str(value)
+    if name == IMAGES:
+        return f"{value:,} images"
+    if name == SIZE:
+        return f"batch size {value:,}"
+    return phrase(name.replace(" ", "_"), value)
+
+
+def variants_of(rows: Iterable[Row], wanted_rows: str | None, wanted_columns: str | None) -> list[Variants]:
+    """One for each task, data set and metric that has trained networks, in the order of their rows.
+
+    `wanted_rows` and `wanted_columns` name axes; by default the two along which most varies. Raises
+    BnrecalError for an axis that does not vary.
+    """
+    together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.get("trained") is not None:
+            together[tuple(row[name] for name in EXPERIMENT)].append(row)
+    return [_variants(group, wanted_rows, wanted_columns) for group in together.values()]
+
+
+def _variants(rows: Sequence[Row], wanted_rows: str | None, wanted_columns: str | None) -> Variants:
+    recipes = {row["trained"]: Recipe(**row["recipe"]) for row in rows}
+    fields = [name for name in varied_fields(list(recipes.values())) if name != "seed"]
+    done = [row for row in rows if row["status"] == "done"]
+    points = tuple(_point(row, recipes[row["trained"]], fields) for row in done)
+    axes = _axes(points, fields)
+    in_rows, in_columns = _chosen(axes, wanted_rows, wanted_columns)
+    metric = METRIC_NAMES.get(rows[0]["metric"], rows[0]["metric"])
+    return Variants(rows[0]["task"], metric, axes, in_rows, in_columns, points, len(rows) - len(done))
+
+
+def _point(row: Row, recipe: Recipe, fields: Sequence[str]) -> Point:
+    at: dict[str, Any] = {ARCH: row["arch"]}
+    at |= {name.replace("_", " "): _comparable(getattr(recipe, name)) for name in fields}
+    if row["estimator"] != STORED:
+        how = rule(row["estimator"], row["momentum"])
+        at |= {HOW: how, SIZE: row["batch_size"], IMAGES: row["n_samples"]}
+    return Point(row, at, recipe.seed)
+
+
+def _comparable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _axes(points: Sequence[Point], fields: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """The axes that vary. Numbers in their order, names in the order they first come."""
+    found = {}
+    for name in (ARCH, *(field.replace("_", " ") for field in fields), HOW, SIZE, IMAGES):
+        values = list(dict.fromkeys(point.at[name] for point in points if name in point.at))
+        if len(values) > 1:
+            numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+            found[name] = (*sorted(numbers), *(v for v in values if v not in numbers))
+    return found
+
+
+def _chosen(axes: Mapping[str, Sequence[Any]], rows: str | None, columns: str | None) -> tuple[str, str]:
+    """Rows and columns: what is asked for, else the two axes of most values, statistics as rows at a tie."""
+    for option, name in (("--rows", rows), ("--columns", columns)):
+        if name is not None and name not in axes:
+            raise unknown_choice("axis", name, axes, option)
+    by_size = sorted(axes, key=lambda name: (-len(axes[name]), name not in OF_STATISTICS))
+    left = [name for name in by_size if name not in (rows, columns)]
+    as_rows = rows or next(iter(left), "")
+    left = [name for name in left if name != as_rows]
+    return as_rows, columns or next(iter(left), "")

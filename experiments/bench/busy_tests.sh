@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The test suite beside as many spinning processes as there are processors, several times; no test may depend
+# on how fast the machine is.
+#
+#     experiments/bench/busy_tests.sh [ROUNDS [PYTEST ARGUMENTS]]
+#
+# Prints the last line of each round and what failed in it; exit code 1 if a round failed. Without arguments
+# for pytest the suite runs as in `make test`. The spinning processes end with this script, or after two hours.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+rounds="${1:-3}"
+shift || true
+[ $# -gt 0 ] || set -- -n 2
+
+log="$(mktemp)"
+others=()
+trap 'kill "${others[@]}" 2>/dev/null; rm -f "$log"' EXIT
+for _ in $(seq "$(getconf _NPROCESSORS_ONLN)"); do
+    timeout 7200 .venv/bin/python -c "while True: pass" &
+    others+=($!)
+done
+
+failed=0
+for round in $(seq "$rounds"); do
+    .venv/bin/python -m pytest -v "$@" >"$log" 2>&1 || failed=1
+    grep -E "^(FAILED|ERROR) " "$log" || true
+    echo "round $round: $(tail -1 "$log")"
+done
+exit "$failed"
