@@ -37,3 +37,19 @@ def test_an_example_from_images_to_rows(
     assert len({row["arch"] for row in rows}) == n_archs
     best = max(row["eval"] for row in rows if row["estimator"] == "pooled")
     assert best > 0.3  # ten classes
+
+
+def test_a_study_that_trains_needs_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine networks trained by norm_batch.toml, each evaluated as it stands and re-estimated."""
+    for file in EXAMPLES.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = Path("norm_batch.toml").read_text().replace("512, 1920", "256").replace("epochs = 4", "epochs = 1")
+    Path("norm_batch.toml").write_text(text)
+    run(sys.executable, "make_images.py", "--per-class", 30)
+    run(sys.executable, "-m", "bnrecal", "sweep", "--study", "norm_batch.toml", "--baseline")
+    rows = Store(Path("results")).evaluated()
+    assert len(rows) == 9 * 5
+    assert all(row["status"] == "done" for row in rows)
+    assert {row["recipe"]["norm_batch"] for row in rows} == {2, 8, 64}

@@ -3,6 +3,8 @@
 Averages over time see the groups one after another, in the order of the images.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -48,16 +50,20 @@ def averages(start: Tensor, values: Tensor, momentum: float | None, n_before: in
 
         m_j = (n_before m_0 + sum over i <= j of v_i) / (n_before + j)
     """
-    g = len(values)
+    weights, of_start = _weights(len(values), momentum, n_before)
+    return of_start.to(values) * start.to(values.dtype) + weights.to(values) @ values
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(g: int, momentum: float | None, n_before: int) -> tuple[Tensor, Tensor]:
+    """What each value (g + 1, g) and the start (g + 1, 1) weigh in `averages`; float64."""
     steps = torch.arange(g + 1, dtype=torch.float64)
     age = steps[:, None] - steps[1:]  # (updates made, group): how many came after this one's
-    if momentum is None:
-        total = (n_before + steps).clamp(min=1)[:, None]
-        weights, of_start = (age >= 0) / total, n_before / total
-        if not n_before:
-            of_start[0] = 1
-    else:
+    if momentum is not None:
         weights = torch.where(age >= 0, momentum * (1 - momentum) ** age.clamp(min=0), 0.0)
-        of_start = ((1 - momentum) ** steps)[:, None]
-    weights, of_start = weights.to(values), of_start.to(values)
-    return of_start * start.to(values.dtype) + weights @ values
+        return weights, ((1 - momentum) ** steps)[:, None]
+    total = (n_before + steps).clamp(min=1)[:, None]
+    of_start = n_before / total
+    if not n_before:
+        of_start[0] = 1
+    return (age >= 0) / total, of_start

@@ -46,10 +46,17 @@ def _values(name: str, value: Any) -> list[Any]:
 
 
 def varied_fields(recipes: Sequence[Recipe]) -> tuple[str, ...]:
-    """The fields in which these recipes differ, in their order."""
-    return tuple(
-        name for name in Recipe.model_fields if len({repr(getattr(recipe, name)) for recipe in recipes}) > 1
-    )
+    """The fields in which these recipes differ, in their order.
+
+    A field counts among the recipes that heed it: what comes with one norm alone tells nothing more.
+    """
+    unheeded = [recipe.unheeded() for recipe in recipes]
+    found = []
+    for name in Recipe.model_fields:
+        heeding = [recipe for recipe, without in zip(recipes, unheeded, strict=True) if name not in without]
+        if len({repr(getattr(recipe, name)) for recipe in heeding}) > 1:
+            found.append(name)
+    return tuple(found)
 
 
 def label(recipe: Recipe, varied: Collection[str]) -> str:

@@ -19,13 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.test_store import row  # noqa: E402
-
 from bnrecal.store.rows import line_of  # noqa: E402
 from tests.executors.processes import figures, finish, start  # noqa: E402
 from tests.faults import kill_and_resume  # noqa: E402
 from tests.fuzz_targets import TARGETS, prepare  # noqa: E402
 from tests.fuzzing import fuzz, watching  # noqa: E402
+from tests.store.test_store import row  # noqa: E402
+from tests.sweep import trained  # noqa: E402
 
 N_ROWS = 100_000
 RESUME_S, REPORT_S = 2.0, 5.0
@@ -53,10 +53,26 @@ def kills(folder: Path, options: argparse.Namespace) -> bool:
     return met
 
 
+def trainings(folder: Path, options: argparse.Namespace) -> bool:
+    """A study that trains, killed as often as `--trainings` says in one process, and with two."""
+    met = True
+    trained.write_study(folder / "trainings")
+    os.chdir(folder / "trainings")
+    finish(start(*trained.SWEEP, "--out", "whole"))
+    wanted = trained.what_came_out(Path("whole"))
+    for name, more in (("inline", ()), ("-j 2", ("-j", "2"))):
+        out = Path(f"killed-{name[-1]}")
+        n_kills, wrong = trained.kill_and_resume(out, options.trainings, 1, wanted, *more)
+        text = f"{n_kills} SIGKILLs of a study that trains ({name}): rows and weights of an undisturbed one"
+        met &= say(not wrong, text + "".join(f"; {what}" for what in wrong))
+    return met
+
+
 def disks(folder: Path, options: argparse.Namespace) -> bool:
     """Full, read-only, dead holder, clock: the tests that do it for real, by name."""
     tests = (
-        *("tests/test_faults.py", "tests/test_claims.py", "tests/test_signals.py", "tests/test_store.py"),
+        *("tests/test_faults.py", "tests/store/test_claims.py"),
+        *("tests/host/test_interrupts.py", "tests/store/test_store.py"),
         *("-k", "disk or future or clock or holder or short_write or share or taken_over"),
     )
     done = subprocess.run(
@@ -148,6 +164,7 @@ def large(folder: Path, options: argparse.Namespace) -> bool:
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], bool]] = {
     "kills": kills,
+    "trainings": trainings,
     "disks": disks,
     "fuzzing": fuzzing,
     "cluster": cluster,
@@ -158,6 +175,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], bool]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--trainings", type=int, default=20, help="kills of a study that trains, twice")
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, comma list")

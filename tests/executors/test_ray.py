@@ -14,6 +14,7 @@ from bnrecal.executors.shipping import pack, unpack
 from bnrecal.study.inputs import Inputs
 from tests.executors.processes import PATIENCE_S, TINY, apart, figures, finish, rows, start, until
 from tests.own_images import folder_options, write_class_folders
+from tests.sweep import trained
 
 pytest.importorskip("ray", reason="Ray is not installed (extra bnrecal[ray])")
 
@@ -81,9 +82,23 @@ def test_two_nodes_give_the_rows_of_inline_and_survive_a_loss(
     assert figures(out) == figures(tmp_path / "inline-2")
 
     _a_node_gets_the_files_it_lacks(bnrecal, address)
+    _trained_networks_travel(bnrecal, address, tmp_path)
     code, err = apart("sweep", *TINY[:2], "--threads", "64", "--executor", "ray", "--address", address)
     assert (code, err.count("\n")) == (2, 2)  # the line before it says what is to be done
     assert "--threads: 64: the largest node of the Ray cluster has 1 CPUs" in err
+
+
+def _trained_networks_travel(bnrecal: Callable[..., Any], address: str, folder: Path) -> None:
+    """A study that trains: rows and weights of inline, trained on one node and evaluated on any.
+
+    Part of the test above, which has the cluster.
+    """
+    trained.write_study(folder / "learning")
+    os.chdir(folder / "learning")
+    assert bnrecal(*trained.SWEEP, "--out", "inline").code == 0
+    code, err = apart(*trained.SWEEP, "--executor", "ray", "--address", address, "--out", "ray")
+    assert code == 0, err
+    assert trained.what_came_out(Path("ray")) == trained.what_came_out(Path("inline"))
 
 
 MODULE = """

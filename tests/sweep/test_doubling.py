@@ -22,8 +22,9 @@ from bnrecal.report.analysis.choice import Setting, gaps
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store import evidence
 from bnrecal.store.store import Store
-from bnrecal.sweep import doubling as room
-from bnrecal.sweep.doubling import Budget, Climbed, Ladder, climb, counts_of
+from bnrecal.sweep import ladders as room
+from bnrecal.sweep.doubling import Budget, Climbed, climb
+from bnrecal.sweep.ladders import Ladder, counts_of
 
 N_IMAGES = 4000
 TINY = ("--task", "tiny", "--arch", "arch1", "--bs", "16")

@@ -1,8 +1,6 @@
 """Studies that train their networks: planned, trained, evaluated, resumed, repeated."""
 
-import random
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from bnrecal.store.rows import is_evaluated
 from bnrecal.store.store import Store
 from bnrecal.study.study import make_study, read_study_file
 from tests.executors.processes import finish, start
-from tests.sweep.trained import STUDY, SWEEP, what_came_out, write_study
+from tests.sweep.trained import STUDY, SWEEP, kill_and_resume, what_came_out, write_study
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published_grid"
 
@@ -74,16 +72,10 @@ def test_a_killed_study_ends_with_the_bits_of_an_undisturbed_one(tmp_path: Path)
     finish(start(*SWEEP, "--out", "whole"))
     wanted = what_came_out(tmp_path / "whole")
     assert len(wanted) == 8
-    rng = random.Random(0)
     for options in ((), ("-j", "2")):
-        out = tmp_path / f"killed{len(options)}"
-        for _ in range(3):
-            sweep = start(*SWEEP, *options, "--out", out)
-            time.sleep(rng.uniform(2.0, 6.0))
-            sweep.kill()
-            sweep.communicate()
-        finish(start(*SWEEP, *options, "--out", out), 120)
-        assert what_came_out(out) == wanted
+        n_kills, wrong = kill_and_resume(tmp_path / f"killed{len(options)}", 2, 0, wanted, *options)
+        assert n_kills >= 2
+        assert not wrong
 
 
 def test_a_training_that_fails_takes_its_cells_with_it(bnrecal: Callable[..., Any]) -> None:

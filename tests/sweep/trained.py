@@ -1,10 +1,13 @@
 """A study that trains: two recipes of a small network on two classes that differ by brightness."""
 
+import random
+import time
 from pathlib import Path
 from typing import Any
 
 from bnrecal.store.rows import is_evaluated
 from bnrecal.store.store import Store
+from tests.executors.processes import finish, start
 from tests.own_images import write_class_folders
 
 MODULE = """
@@ -54,3 +57,24 @@ def what_came_out(out: Path) -> dict[str, Any]:
             found[row["key"]] += ((out / "trained" / row["key"] / "weights.safetensors").read_bytes(),)
     assert len(found) == len(rows)
     return found
+
+
+def kill_and_resume(
+    folder: Path, n_kills: int, seed: int, wanted: dict[str, Any], *options: str
+) -> tuple[int, list[str]]:
+    """SIGKILL at random moments; (how many met a running sweep, `n_kills` at least; what was wrong)."""
+    rng = random.Random(seed)
+    wrong, n, n_sweeps = [], 0, 0
+    while n < n_kills:
+        out = folder / f"sweep-{n_sweeps}"
+        n_sweeps += 1
+        for _ in range(4):  # then it may end
+            sweep = start(*SWEEP, *options, "--out", out)
+            time.sleep(rng.uniform(1.0, 9.0))
+            n += sweep.poll() is None
+            sweep.kill()
+            sweep.communicate()
+        finish(start(*SWEEP, *options, "--out", out))
+        if what_came_out(out) != wanted:
+            wrong.append(f"{out}: other rows or weights")
+    return n, wrong

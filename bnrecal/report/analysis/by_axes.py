@@ -180,7 +180,7 @@ def _variants(rows: Sequence[Row], wanted_rows: str | None, wanted_columns: str 
     points = tuple(_point(row, recipes[row["trained"]], fields) for row in done)
     axes = _axes(points, fields)
     in_rows, in_columns = _chosen(axes, wanted_rows, wanted_columns)
-    metric = METRIC_NAMES.get(rows[0]["metric"], rows[0]["metric"])
+    metric = str(METRIC_NAMES.get(rows[0]["metric"], rows[0]["metric"]))
     return Variants(rows[0]["task"], metric, axes, in_rows, in_columns, points, len(rows) - len(done))
 
 

@@ -198,27 +198,26 @@ def _bars(
 
 
 def along(lines: Mapping[str, tuple[list[float], list[float], list[float]]], x: str, y: str) -> Draw:
-    """Lines with bars, (x, y, half widths) each; x is logarithmic where it spans more than a factor of 4."""
+    """Lines with bars, (x, y, half widths) each; x is logarithmic where it spans more than a factor of 4.
+
+    Lines stand a little beside each other, so that no bar lies on another.
+    """
 
     def draw(axes: "Axes") -> None:
         ticks = sorted({value for at, _, _ in lines.values() for value in at})
-        for name, (colour, mark, dash) in _styles(list(lines)).items():
+        is_wide = ticks[0] > 0 and ticks[-1] > 4 * ticks[0]
+        for k, (name, (colour, mark, dash)) in enumerate(_styles(list(lines)).items()):
             at, values, halves = lines[name]
-            axes.errorbar(
-                at,
-                values,
-                yerr=halves,
-                color=colour,
-                marker=mark,
-                ls=dash,
-                ms=4.5,
-                lw=1.3,
-                capsize=2,
-                label=name,
-            )
-        if ticks[0] > 0 and ticks[-1] > 4 * ticks[0]:
+            beside = (k - (len(lines) - 1) / 2) * 0.01
+            shifted = [
+                v * (ticks[-1] / ticks[0]) ** beside if is_wide else v + (ticks[-1] - ticks[0]) * beside
+                for v in at
+            ]
+            look = {"color": colour, "marker": mark, "ls": dash, "ms": 4.5, "lw": 1.3, "capsize": 2}
+            axes.errorbar(shifted, values, yerr=halves, label=name, **look)
+        if is_wide:
             _log_axis(axes, ticks)
-            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         _legend(axes, loc="best")

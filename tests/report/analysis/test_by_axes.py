@@ -1,0 +1,159 @@
+"""Tables of trained networks: axes that vary, seeds averaged, and what changes along each beyond noise."""
+
+import hashlib
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from bnrecal.errors import BnrecalError
+from bnrecal.report.analysis.axis_findings import axis_findings, half_width
+from bnrecal.report.analysis.by_axes import Variants, variants_of
+from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.report.formats.variants import text_tables
+from bnrecal.store import evidence
+from bnrecal.store.store import Row
+from tests.report.test_report import row
+
+NOTHING = Uncertainty(None)
+RULES: tuple[tuple[str, int | None], ...] = (("stored", None), ("pooled", 64), ("pooled", 512), ("exact", 64))
+
+
+def trained(recipe: dict[str, Any], evals: dict[tuple[str, int | None], float]) -> list[Row]:
+    """The evaluated rows of one training, its key made from the recipe."""
+    key = "".join(f"{name}{value}" for name, value in recipe.items()).replace(" ", "")
+    rows = []
+    for (estimator, n), value in evals.items():
+        fields = {
+            "key": hashlib.sha256(f"{key} {estimator} {n}".encode()).hexdigest()[:16],
+            "estimator": estimator,
+            "momentum": None,
+            "eval": value,
+            "metric": "top1",
+            "trained": key,
+            "recipe": recipe,
+        }
+        if estimator == "stored":
+            fields |= {"batch_size": None, "n_samples": 0, "n_updates": 0, "seed": None}
+        rows.append(row("net", 32, n or 32, 0.0) | fields)
+    return rows
+
+
+def study(gain: dict[int, float], scatter: float = 0.002, n_seeds: int = 3) -> list[Row]:
+    """norm batch x seed x rule: re-estimation adds gain[norm batch]; seeds differ by `scatter`."""
+    rows = []
+    for norm_batch, more in gain.items():
+        for seed in range(n_seeds):
+            stands = 0.5 + 0.01 * norm_batch + scatter * (seed - 1)
+            own = scatter / 10 * (seed - 1)
+            evals = {at: stands + (0 if at[0] == "stored" else more + own) for at in RULES}
+            recipe = {"norm_batch": norm_batch, "seed": seed} if seed else {"norm_batch": norm_batch}
+            rows += trained(recipe, evals)
+    return rows
+
+
+def the_one(rows: list[Row], *axes: str | None) -> Variants:
+    (found,) = variants_of(rows, *(axes or (None, None)))
+    return found
+
+
+def test_what_varies_is_an_axis_and_seeds_are_none() -> None:
+    """Norm batch, rule and images vary; three trainings of each stand as their mean, with t's interval."""
+    found = the_one(study({2: 0.05, 8: 0.0}))
+    assert found.axes == {"norm batch": (2, 8), "statistics": ("pooled", "exact"), "images": (64, 512)}
+    assert found.training_axes == ("norm batch",)
+    assert found.training_seeds == (0, 1, 2)
+    group = next(iter(found.blocks[0].groups.values()))
+    values = list(group.by_training.values())
+    assert len(values) == 3
+    assert group.eval == pytest.approx(mean(values))
+    wanted = t.ppf(0.975, 2) * stdev(values) / 3**0.5
+    assert half_width(group, NOTHING) == pytest.approx(wanted)
+
+
+def test_every_cell_stands_in_one_table_and_the_baseline_beside_it() -> None:
+    """Rows and columns by choice; the network as it stands is a row where rows are of statistics."""
+    found = the_one(study({2: 0.05, 8: 0.0, 32: 0.0}), "images", "norm batch")
+    assert [block.title for block in found.blocks] == ["pooled", "exact"]
+    shown = sum(len(group.points) for block in found.blocks for group in block.groups.values())
+    assert shown == sum(not point.is_stored for point in found.points)
+    pooled, exact = text_tables(found, NOTHING)
+    assert pooled.headers == ("images \\ norm batch", "2", "8", "32")
+    assert [cells[0] for cells in pooled.rows] == ["as it stands", "64", "512"]
+    assert pooled.rows[0][1].startswith("0.5200 ±")
+    assert [cells[0] for cells in exact.rows] == ["as it stands", "64"]
+    turned = text_tables(the_one(study({2: 0.05, 8: 0.0}), "norm batch", "images"), NOTHING)
+    assert turned[0].headers == ("norm batch \\ images", "as it stands", "64", "512")
+    assert turned[0].rows[1][1].startswith("0.5800 ±")
+
+
+def test_an_axis_that_does_not_vary_is_refused_with_those_that_do() -> None:
+    """--rows of another name: one line that lists the axes."""
+    with pytest.raises(
+        BnrecalError, match="--rows: unknown axis 'lr'; valid: norm batch, statistics, images"
+    ):
+        variants_of(study({2: 0.0, 8: 0.0}), "lr", None)
+
+
+def test_what_re_estimation_gives_back_is_told_by_kind_of_network() -> None:
+    """.05 at norm batch 2 and harm of .03 at 8, both beyond the scatter over trainings; counted as such."""
+    first = axis_findings(the_one(study({2: 0.05, 8: -0.03})), NOTHING)[0]
+    assert first.topic == "re-estimation"
+    assert "better beyond noise for 1 of 2 kinds of network, worse for 1." in first.text
+    assert "adjusted for 2 comparisons" in first.text
+    assert "norm batch 2: 0.5200 as it stands, 0.5700 re-estimated: +0.0500 (95 % +0.0" in first.items[0]
+    assert "over 3 trainings" in first.items[0]
+
+
+def test_scatter_over_trainings_hides_a_small_gain() -> None:
+    """The same mean gain with seeds that disagree is not called better."""
+    rows = study({2: 0.004, 8: 0.0}, scatter=0.05)
+    assert "better beyond noise for 0 of 2" in axis_findings(the_one(rows), NOTHING)[0].text
+
+
+def along(rows: list[Row], axis: str, uncertainty: Uncertainty = NOTHING) -> str:
+    found = axis_findings(the_one(rows), uncertainty)
+    return next(finding.text for finding in found if finding.topic == f"along {axis}")
+
+
+def test_an_axis_is_told_apart_only_beyond_noise() -> None:
+    """Norm batch 2 and 8 are .06 apart in matched cells; pooled and exact are equal to the digit."""
+    rows = study({2: 0.0, 8: 0.0})
+    assert "norm batch 8 scores highest" in along(rows, "norm batch")
+    assert "0.0600 apart" in along(rows, "norm batch")
+    assert "no value is told from another" in along(rows, "statistics")
+
+
+def test_one_training_leaves_the_noise_of_the_images(tmp_path: Path) -> None:
+    """With a single seed the interval is a paired bootstrap, and without evidence there is none."""
+    rows = study({2: 0.0, 8: 0.0}, n_seeds=1)
+    assert "nothing says how certain that is" in along(rows, "norm batch")
+    for one in rows:
+        right = np.arange(1000) < round(1000 * one["eval"])
+        evidence.keep(tmp_path, one["key"], {"correct": right.astype(np.uint8)})
+    text = along(rows, "norm batch", Uncertainty(tmp_path, rows))
+    assert "over evaluation images" in text
+    assert "norm batch 8 scores highest" in text
+
+
+def test_failed_cells_count_and_stand_nowhere() -> None:
+    """A lost training is told in the title."""
+    rows = study({2: 0.0, 8: 0.0})
+    lost = rows[0] | {"key": "lost", "status": "failed", "eval": None}
+    assert the_one([*rows, lost]).title.endswith("(24 cells, 1 failed)")
+
+
+def test_kinds_of_network_without_statistics_are_a_table_of_their_own() -> None:
+    """Two norms, both as they stand: the table is of what was trained, and nothing is re-estimated."""
+    rows = [
+        *trained({"norm": "gn"}, {("stored", None): 0.5}),
+        *trained({"norm": "ln"}, {("stored", None): 0.4}),
+    ]
+    found = the_one(rows)
+    (table,) = text_tables(found, NOTHING)
+    assert table.title == "as it stands"
+    assert [cells[:2] for cells in table.rows] == [("gn", "0.5000"), ("ln", "0.4000")]
+    assert [finding.topic for finding in axis_findings(found, NOTHING)] == ["along norm"]
