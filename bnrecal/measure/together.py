@@ -11,6 +11,7 @@ bit for bit, since the same kernels see the same batches.
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnrecal.data.draws import permutation, stream_key
 from bnrecal.errors import BnrecalError
 from bnrecal.host.device import now_s
 from bnrecal.measure.images import CalibrationBatches, ForwardSize, Parts, check_numbers, read_ahead, to_input
 from bnrecal.measure.prefixes import Node, chain_of, check_chain, grouped, tree_of
 from bnrecal.measure.recalibrated import Measured, OnImages
+from bnrecal.metrics.boxes import Detections
 from bnrecal.metrics.map50 import from_evidence
 from bnrecal.metrics.resampling import Evidence
 from bnrecal.networks.network import NetworkSource
@@ -31,7 +34,7 @@ from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.walk import Walk
 from bnrecal.study.cells import MOMENTUM, Cell
-from bnrecal.tasks.task import Task
+from bnrecal.tasks.task import Int64s, Task
 
 Outcome = Measured | BnrecalError
 
@@ -91,13 +94,21 @@ class Group:
         self._holders.clear()
 
     @torch.inference_mode()
-    def evaluate(self, start: int, stop: int) -> None:
-        """Predict the evaluation images start..stop-1 by every subnet that is still in."""
+    def evaluate(self, start: int, stop: int, order: Int64s | None = None) -> None:
+        """Predict the evaluation images start..stop-1 by every subnet that is still in.
+
+        They are counted in `order`, if it is given.
+        """
         alive = [k for k in range(len(self.cells)) if self.is_in(k)]
         if not alive:
             return
         t0 = now_s(self.device)
-        images = to_input(self.task, self.task.evaluation_images(start, stop), self.device)
+        read = self.task.evaluation_images
+        if order is None:
+            pixels = read(start, stop)
+        else:
+            pixels = np.concatenate([read(int(i), int(i) + 1) for i in order[start:stop]])
+        images = to_input(self.task, pixels, self.device)
         self._share(self.eval_s, alive, now_s(self.device) - t0)
 
         def forward(at_once: int) -> dict[int, Any]:
@@ -222,7 +233,7 @@ class Group:
 def growing_evidence(
     cells: Sequence[Cell], task: Task, source: NetworkSource, device: torch.device
 ) -> Callable[[Sequence[str], int], Mapping[str, Evidence]]:
-    """evaluate(archs, n) for `bnrecal.search.racing.race`: evidence on the first n evaluation images.
+    """evaluate(archs, n) for `bnrecal.search.racing.race`: evidence on n evaluation images, of `race_order`.
 
     The cells differ in `arch` alone. All are calibrated at the first call; a call predicts the images the one
     before did not, by those subnets it names, and forgets the others. Who failed is not in the answer.
@@ -231,6 +242,7 @@ def growing_evidence(
     if alone:
         raise BnrecalError(f"{alone[0].arch} is no chain of modules; only chains are raced together")
     trees = [Group(group, task, source, device) for group in groups]
+    order, step = race_order(task.n_evaluation), read_ahead(task)
     done = [0]
 
     def evaluate(archs: Sequence[str], n: int) -> Mapping[str, Evidence]:
@@ -239,23 +251,30 @@ def growing_evidence(
             if not done[0]:
                 tree.calibrate()
             tree.take_out(k for k, cell in enumerate(tree.cells) if cell.arch not in wanted)
-            step = read_ahead(task)
             for start in range(done[0], n, step):
-                tree.evaluate(start, min(start + step, n))
+                tree.evaluate(start, min(start + step, n), order)
             for k, cell in enumerate(tree.cells):
                 if tree.is_in(k):
-                    found[cell.arch] = first_evidence(task, tree.parts[k], n)
+                    found[cell.arch] = first_evidence(task, tree.parts[k], order[:n])
         done[0] = n
         return found
 
     return evaluate
 
 
-def first_evidence(task: Task, parts: Parts, n: int) -> dict[str, Any]:
-    """The evidence of the first n evaluation images, which `parts` covers."""
-    rest = task.n_evaluation - n
+def race_order(n_images: int) -> Int64s:
+    """A fixed random order: the first images of a set may be all of one class."""
+    return permutation(stream_key("race-order"), n_images)
+
+
+def first_evidence(task: Task, parts: Parts, ids: Int64s) -> dict[str, Any]:
+    """The evidence of the evaluation images `ids`, numbered by their place there, which `parts` covers."""
     if task.metric == "top1":
-        padded = [*parts, (n, np.full(rest, NOT_FINITE))] if rest else parts
-        return {"correct": task.evidence(padded)["correct"][:n]}
-    found = task.evidence(parts)
-    return {**found, "objects": found["objects"][:, :n]}
+        classes = np.full(task.n_evaluation, NOT_FINITE)
+        classes[ids] = np.concatenate([part for _, part in parts])
+        return {"correct": task.evidence([(0, classes)])["correct"][ids]}
+    by_place = Detections.join(parts)
+    found = task.evidence([(0, replace(by_place, image=ids[by_place.image]))])
+    place = np.zeros(task.n_evaluation, np.int64)
+    place[ids] = np.arange(len(ids))
+    return {**found, "image": place[found["image"]], "objects": found["objects"][:, ids]}

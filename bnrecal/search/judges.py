@@ -15,17 +15,19 @@ All are read as "more is better".
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.data.draws import draws, stream_key
 from bnrecal.data.user_code import imported
 from bnrecal.errors import BnrecalError, unknown_choice
-from bnrecal.search.cost import Additive
 from bnrecal.search.space import Choices, Space, unit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bnrecal.search.cost import Additive
 
 JUDGES = ("bn", "eval", "stored", "flops", "params", "random")
 MEASURED = ("eval", "stored")  # need images
@@ -41,13 +43,16 @@ def check_judge(name: str, place: str = "--judge") -> None:
         raise unknown_choice("judge", name, [*JUDGES, "module:function"], place)
 
 
-def operation_score(operation: nn.Module | None, place: str) -> float:
+def operation_score(operation: "nn.Module | None", place: str) -> float:
     """Mean |gamma| over the channels of the operation's last BatchNorm; 0 for one that does nothing.
 
     The last in the order of registration, which in an operation written down in the order it runs is the
     one that scales what it gives. Raises BnrecalError for an operation that computes something and has no
     BatchNorm, or one without a learnt scale (affine=False): there is no gamma to read.
     """
+    from torch import nn
+    from torch.nn.modules.batchnorm import _BatchNorm
+
     if operation is None or isinstance(operation, nn.Identity):
         return 0.0
     norms = [m for m in operation.modules() if isinstance(m, _BatchNorm)]
@@ -61,7 +66,7 @@ def operation_score(operation: nn.Module | None, place: str) -> float:
     return float(norms[-1].weight.detach().double().abs().mean())
 
 
-def bn_scores(space: Space, candidate: Callable[[int, int], nn.Module | None]) -> Scores:
+def bn_scores(space: Space, candidate: "Callable[[int, int], nn.Module | None]") -> Scores:
     """The indicator's share of every allowed choice; `candidate(layer, choice)` is a source's.
 
     Scores every architecture by looking at each operation once. Raises BnrecalError as `operation_score`.
@@ -72,7 +77,7 @@ def bn_scores(space: Space, candidate: Callable[[int, int], nn.Module | None]) -
     ]
 
 
-def cost_scores(additive: Additive, what: str) -> Scores:
+def cost_scores(additive: "Additive", what: str) -> Scores:
     """The share of every choice in "flops" or "params", beyond those of the first choices."""
     return [{c: float(getattr(cost, what)) for c, cost in part.items()} for part in additive.parts]
 

@@ -8,6 +8,9 @@ any of the leading k and any other (a max-t bound: Romano and Wolf, "Stepwise mu
 data snooping", Econometrica 73(4), 2005), found by Gaussian multipliers on the resamples. alpha is what is
 promised, shared evenly among the looks that may drop someone.
 
+What is promised is about the evaluation set, of which the images seen are a part drawn at random without
+replacement: after n of N images a difference is known to its standard error times sqrt(1 - n / N).
+
 So with the stated confidence none of the best k by the whole evaluation set is ever dropped. What the race
 does not say is whether the best k of the evaluation set are the best in truth.
 """
@@ -26,7 +29,7 @@ N_RESAMPLES = 200  # standard errors are then known to 5 %
 _MULTIPLIERS = 2000
 _SEED = 20230601
 
-# evidence of these architectures on the first n images; who could not be evaluated is not in it
+# evidence of these architectures on the first n images of a random order, without those that failed
 Evaluate = Callable[[Sequence[str], int], Mapping[str, Evidence]]
 
 
@@ -72,12 +75,14 @@ class Raced:
         )
 
 
-def survivors(samples: Float64s, values: Float64s, k: int, alpha: float) -> tuple[np.ndarray, float]:
+def survivors(
+    samples: Float64s, values: Float64s, k: int, alpha: float, seen: float = 0.0
+) -> tuple[np.ndarray, float]:
     """(mask of who stays, critical value) after one look.
 
     `values` (architectures,) is the metric, `samples` (architectures, resamples) the metric under the
-    same resamples of images for all. The chance that one of the truly best k is dropped is at most about
-    `alpha`.
+    same resamples of images for all, `seen` the share of all images that these are. The chance that one of
+    the truly best k is dropped is at most about `alpha`.
     """
     n = len(values)
     if n <= k:
@@ -90,7 +95,8 @@ def survivors(samples: Float64s, values: Float64s, k: int, alpha: float) -> tupl
     critical = _critical(centred, error, np.argsort(-values, kind="stable")[:k], alpha)
     if math.isinf(critical):  # no difference by chance was seen at all
         return np.ones(n, bool), critical
-    ahead = values[None, :] - values[:, None] > critical * error  # [a, b]: b is better than a
+    least = critical * error * math.sqrt(1 - seen)
+    ahead = values[None, :] - values[:, None] > least  # [a, b]: b is better than a
     tiny = error <= 1e-9 * np.abs(values).max(initial=1e-300)
     ahead &= ~tiny  # the same predictions, or as good as: no evidence
     return ahead.sum(1) < k, critical
@@ -101,8 +107,8 @@ def race(
 ) -> Raced:
     """The best k of `archs`, looked at on the first sizes[0], sizes[1], ... evaluation images.
 
-    Ends early once k are left. Raises BnrecalError for sizes that do not grow, fewer than k architectures
-    and a confidence that is none.
+    The last size is the whole evaluation set. Ends early once k are left. Raises BnrecalError for sizes
+    that do not grow, fewer than k architectures and a confidence that is none.
     """
     if not 1 <= k <= len(archs) or len(set(archs)) < len(archs):
         raise BnrecalError(f"--race: the best {k} of {len(set(archs))} different architectures")
@@ -131,7 +137,7 @@ def race(
         if size < sizes[-1] and len(alive) > k:
             weights = draw(size, N_RESAMPLES)
             samples = np.array([resampled(evidence[arch], weights) for arch in alive])
-            stays, critical = survivors(samples, values, k, alpha)
+            stays, critical = survivors(samples, values, k, alpha, size / sizes[-1])
         dropped = failed + tuple(arch for arch, stay in zip(alive, stays, strict=True) if not stay)
         alive = [arch for arch, stay in zip(alive, stays, strict=True) if stay]
         values = values[stays]

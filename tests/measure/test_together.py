@@ -14,7 +14,7 @@ from bnrecal.errors import NotANumberError
 from bnrecal.measure.images import FORWARD_IMAGES, ForwardSize
 from bnrecal.measure.prefixes import grouped
 from bnrecal.measure.recalibrated import Measured, measure
-from bnrecal.measure.together import Group, growing_evidence, measure_group
+from bnrecal.measure.together import Group, growing_evidence, measure_group, race_order
 from bnrecal.metrics.resampling import resampled
 from bnrecal.networks.embedded import EmbeddedSupernet
 from bnrecal.networks.supernet import Supernet
@@ -194,8 +194,16 @@ def test_growing_evidence_is_that_of_single_cells() -> None:
     alone = one_by_one(good[0], EmbeddedSupernet()).evidence
     once = np.ones((task.n_evaluation, 1), np.int32)
     assert resampled(rest[good[0].arch], once) == resampled(alone, once)
-    once[40:] = 0  # images that were not drawn
-    assert resampled(first[good[0].arch], once[:40]) == resampled(alone, once)
+    once[race_order(task.n_evaluation)[40:]] = 0  # images that were not seen
+    assert resampled(first[good[0].arch], once[:40] * 0 + 1) == resampled(alone, once)
+
+
+def test_a_race_sees_images_in_random_order() -> None:
+    """Each once, the same again, and not by position: sets may be sorted by class."""
+    order = race_order(500)
+    assert sorted(order.tolist()) == list(range(500))
+    assert np.array_equal(order, race_order(500))
+    assert abs(np.corrcoef(order, np.arange(500))[0, 1]) < 0.2
 
 
 def test_calibrated_images_are_told_once_a_subnet() -> None:
@@ -258,4 +266,4 @@ def test_classifiers_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
         alone_of[cell.arch] = alone.evidence["correct"]
         assert np.array_equal(outcome.evidence["correct"], alone.evidence["correct"])
     some = growing_evidence(todo, task, source, CPU)([cell.arch for cell in todo], 30)  # type: ignore[arg-type]
-    assert all(np.array_equal(some[c.arch]["correct"], alone_of[c.arch][:30]) for c in todo)
+    assert all(np.array_equal(some[c.arch]["correct"], alone_of[c.arch][race_order(96)[:30]]) for c in todo)

@@ -7,7 +7,7 @@ import pytest
 
 from bnrecal.errors import BnrecalError
 from bnrecal.metrics.resampling import Evidence
-from bnrecal.search.racing import race
+from bnrecal.search.racing import race, survivors
 
 SIZES = (64, 128, 256, 512)
 
@@ -45,6 +45,16 @@ def test_the_best_are_kept_as_often_as_promised(spread: float) -> None:
         dropped = {arch for look in raced(right, 3, 0.9).looks for arch in look.dropped}
         kept += not best & dropped
     assert kept >= 90
+
+
+def test_images_seen_count() -> None:
+    """The more of all images were seen, the smaller a difference that tells: with all of them any does."""
+    random = np.random.default_rng(0)
+    samples = random.normal(size=(30, 200)) * 0.05
+    values = np.linspace(0.6, 0.3, 30)
+    left = [int(survivors(samples, values, 3, 0.05, seen)[0].sum()) for seen in (0.0, 0.5, 0.9, 1.0)]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[1] > left[2] > left[3] == 3
 
 
 def test_clear_differences_save_most_evaluations() -> None:

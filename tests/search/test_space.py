@@ -1,6 +1,8 @@
 """Spaces: how architectures are written, drawn and changed."""
 
 import itertools
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -15,6 +17,14 @@ from bnrecal.search.space import Space
 
 SMALL = Space((("a", "b"), ("0", "1", "2"), ("x",)))
 DIGITS = Space((("0", "1", "2"),) * 8, separator="")
+
+
+def test_planning_a_search_needs_no_torch() -> None:
+    """Whatever decides what to judge next can be imported without it; only costs are counted by torch."""
+    names = ("space", "evolution", "knapsack", "judges", "ranking", "racing", "truth")
+    modules = ", ".join(f"bnrecal.search.{name}" for name in names)
+    check = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 @given(st.data())
