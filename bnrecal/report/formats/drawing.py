@@ -213,7 +213,14 @@ def along(lines: Mapping[str, tuple[list[float], list[float], list[float]]], x: 
                 v * (ticks[-1] / ticks[0]) ** beside if is_wide else v + (ticks[-1] - ticks[0]) * beside
                 for v in at
             ]
-            look = {"color": colour, "marker": mark, "ls": dash, "ms": 4.5, "lw": 1.3, "capsize": 2}
+            look: dict[str, Any] = {
+                "color": colour,
+                "marker": mark,
+                "ls": dash,
+                "ms": 4.5,
+                "lw": 1.3,
+                "capsize": 2,
+            }
             axes.errorbar(shifted, values, yerr=halves, label=name, **look)
         if is_wide:
             _log_axis(axes, ticks)
