@@ -13,6 +13,7 @@ from bnrecal.cli.options import OUT, SectionedCommand, comma_list, gathered, inp
 from bnrecal.cli.running import Running, running_options
 
 if TYPE_CHECKING:
+    from bnrecal.plan.opened import Opened
     from bnrecal.report.analysis.advice import Advice
     from bnrecal.report.analysis.choice import Gap, Setting
     from bnrecal.store.rows import Row
@@ -90,15 +91,30 @@ def advise(
         budget = room.Budget(max_seconds, max_images)
         found = room.climb(opened, store, executor, tolerance, budget, _show, sizes)
     (advice,) = make_report(found.rows, store.folder, tolerance).advice or (None,)
-    text = _as_json(found, advice) if as_json else _as_text(found, advice, task.n_evaluation)
+    first = None if advice is None else _images_first(opened, running)
+    text = _as_json(found, advice, first) if as_json else _as_text(found, advice, task.n_evaluation, first)
     if output is None:
         click.echo(text, nl=False)
     else:
         write_text(output, text)
     if found.failed:
-        first = found.failed[0]
-        return complain(f"{len(found.failed)} cells failed; the first, {first['arch']}: {first['error']}", 3)
+        row = found.failed[0]
+        return complain(f"{len(found.failed)} cells failed; the first, {row['arch']}: {row['error']}", 3)
     return 0
+
+
+def _images_first(opened: "Opened", running: Running) -> str | None:
+    """The sentence that the images are prepared otherwise than in training, if the first network says so.
+
+    Not asked on a cluster: this machine may lack the device and the memory of its nodes.
+    """
+    from bnrecal.host.device import choose_device
+    from bnrecal.measure.one_network import prepared_otherwise
+
+    if running.name == "ray":
+        return None
+    found = prepared_otherwise(opened, choose_device(running.device))
+    return None if found is None else found.sentence
 
 
 def _show(row: "Row") -> None:
@@ -108,9 +124,11 @@ def _show(row: "Row") -> None:
     click.echo(f"{label(row, ('estimator',))}: {said}", err=True)
 
 
-def _as_text(found: "Climbed", advice: "Advice | None", n_evaluation: int) -> str:
+def _as_text(found: "Climbed", advice: "Advice | None", n_evaluation: int, first: str | None) -> str:
     lines = [*_table(found, n_evaluation), ""]
     said = advice.sentences() if advice else ["Too little was measured to advise anything."]
+    if first is not None:
+        said = [first, "With the images as they are:", *said]
     lines += [line for sentence in [*said, *_unfinished(found)] for line in textwrap.wrap(sentence, 79)]
     if advice is not None and advice.verdict == "use":
         rung = advice.choice.chosen
@@ -171,7 +189,7 @@ def _unfinished(found: "Climbed") -> list[str]:
     return said
 
 
-def _as_json(found: "Climbed", advice: "Advice | None") -> str:
+def _as_json(found: "Climbed", advice: "Advice | None", first: str | None) -> str:
     choice = advice.choice if advice else None
     stored: Mapping[str, Row] = choice.stored if choice else {}
     facts = {
@@ -188,6 +206,7 @@ def _as_json(found: "Climbed", advice: "Advice | None") -> str:
         "helped": [] if choice is None else _gaps(choice.helped),
         "behind": [] if choice is None else _gaps(choice.behind),
         "sentences": advice.sentences() if advice else [],
+        "preparation": first,
         "rungs": [_facts(rung) for ladder in found.ladders for rung in ladder.rungs],
         "stopped": {ladder.name: ladder.stopped for ladder in found.ladders},
         "seconds": round(found.seconds, 3),

@@ -117,9 +117,11 @@ def _verdict(found: Any) -> str:
         return f"{change}: too few evaluation images to say how certain that is"
     interval = f"95 % interval {found.interval[0]:+.4f} to {found.interval[1]:+.4f}"
     if found.verdict == "worse":
-        return f"WORSE: {change} ({interval}): leave the statistics as they are"
+        return f"WORSE: {change} ({interval}): keep the old statistics"
     if found.verdict == "better":
         return f"Better: {change} ({interval})"
+    if found.before == found.after == 0:
+        return "Not shown to help: the metric is 0 either way; are the classes the network's?"
     return f"Not shown to help: {change} ({interval})"
 
 

@@ -69,6 +69,9 @@ def one_setting(context: click.Context, file: Path | None, options: Mapping[str,
 
     settings, places = gathered(context, file, options)
     settings["baseline"] = False
+    if "estimator" not in options:  # a command without rules is not concerned with the file's
+        for name in ("estimator", "momentum"):
+            settings.pop(name, None)
     settings.setdefault("bs", (BATCH_SIZE,))
     settings.setdefault("estimator", (ESTIMATOR,))
     counted = "samples" in settings

@@ -99,11 +99,25 @@ def diagnose(
     """
     if n_samples < 1:
         raise BnrecalError(f"n_samples={n_samples}: at least 1")
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices):
-        patient = Patient(
+
+    def taken_in() -> Patient:
+        return Patient(
             model, batches, evaluation, evaluate, forward or call, n_samples, frozen, normalisation
         )
+
+    return examine(model, taken_in, on_check, progress)
+
+
+def examine(
+    model: nn.Module,
+    taken_in: Callable[[], Patient],
+    on_check: Callable[[str], None],
+    progress: Progress = False,
+) -> Diagnosis:
+    """Run the table of checks on the patient that this makes of the model; random states stay as they are."""
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
+        patient = taken_in()
         findings = []
         with following(progress, "checking", "checks") as tell:
             for done, check in enumerate(CHECKS, 1):

@@ -107,13 +107,15 @@ class Patient:
         n_samples: int,
         frozen: Frozen = "auto",
         normalisation: MeanStd | None = None,
+        frozen_rule: Frozen | None = None,  # that named `frozen`, where it says names; None: itself
     ) -> None:
         self.normalisation = normalisation
         self.forward, self._batches, self._evaluation = forward, batches, evaluation
         self._evaluate, self.n_samples = evaluate, n_samples
         self.half = False  # whether outputs were found to be in half precision
         model = inner_of(model)
-        self.frozen, self.frozen_rule = frozen_layers(model, frozen), frozen
+        self.frozen = frozen_layers(model, frozen)
+        self.frozen_rule = frozen if frozen_rule is None else frozen_rule
         self.trained_before = {name: module.training for name, module in model.named_modules()}
         try:
             self.model = copy.deepcopy(model)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
 from bnrecal.doctor.patient import Fresh, Patient
-from bnrecal.doctor.weighing import weighed
+from bnrecal.doctor.weighing import thaw, weighed
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import count_images
 from bnrecal.recalibration.shift import Shift
@@ -102,14 +102,14 @@ def frozen(patient: Patient) -> Finding:
             return answer("note", f"{len(constants)} FrozenBatchNorms: constants, nothing to recalibrate")
         return answer("fine", "no BatchNorm is frozen")
     rule = patient.frozen_rule
-    why = {"auto": ", being in eval mode while others are in train mode", "by_mode": ", being in eval mode"}
-    where = f"{named(layers, len(patient.live))} count as frozen{why[rule] if isinstance(rule, str) else ''}"
+    why = {"auto": "being in eval mode while others are in train mode", "by_mode": "being in eval mode"}
+    reason = why[rule] if isinstance(rule, str) else "being named so"
+    where = f"{named(layers, len(patient.live))} count as frozen, {reason}"
     moved = [shift.layer for shift in far(patient.fresh, patient.shifts) if shift.layer in layers]
     if moved:
         what = f"{where}, and {len(moved)} of them do not fit these images"
         return weighed(patient, what, moved, of_all=True)
-    remedy = 'if that is not meant: frozen="none" (--frozen none), or model.train() before recalibrate'
-    return answer("note", f"{where}; they fit these images", remedy, layers)
+    return answer("note", f"{where}; they fit these images", f"if that is not meant: {thaw(patient)}", layers)
 
 
 def far(fresh: Fresh, shifts: Iterable[Shift]) -> list[Shift]:

@@ -15,9 +15,14 @@ from bnrecal.doctor.patient import Patient
 from bnrecal.errors import BnrecalError
 
 PREPARE_FIRST = "prepare the images as in training first (see preparation), then look again"
-ALL_OF_THEM = 're-estimate them too: frozen="none" (--frozen none), or model.train() before recalibrate'
-UNMEANT = f"{ALL_OF_THEM}, unless they are meant to stay as they are"
+CLASSES_FIRST = "look first whether the classes are the network's, in the order of its outputs (--classes)"
 UNASKED = f"{RECALIBRATE}; then compare the metric before and after (evaluate= lets diagnose do so)"
+
+
+def thaw(patient: Patient) -> str:
+    """How frozen layers are re-estimated; names hold in either mode."""
+    none = 'frozen="none" (--frozen none)'
+    return f"{none}, or model.train() before recalibrate" if isinstance(patient.frozen_rule, str) else none
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,19 @@ def weighed(patient: Patient, what: str, layers: Iterable[str], of_all: bool = F
     chance. Where the metric cannot tell, it is one, and the remedy says that.
     """
     seen = gain(patient, of_all)
-    remedy = ALL_OF_THEM if of_all else RECALIBRATE
+    remedy = f"re-estimate them too: {thaw(patient)}" if of_all else RECALIBRATE
     if seen is None or seen.kind != "harms":
         better = patient.better_prepared
         if better is not None:
             return answer("wrong", what if seen is None else f"{what}; {seen}", PREPARE_FIRST, layers)
     if seen is None:
-        return answer("wrong", what, UNMEANT if of_all else UNASKED, layers)
+        unmeant = f"{remedy}, unless they are meant to stay as they are"
+        return answer("wrong", what, unmeant if of_all else UNASKED, layers)
     what = f"{what}; {seen}"
     if seen.kind == "harms":
         return answer("note", what, "leave them: the network scores worse with re-estimated ones", layers)
+    if seen.stored == seen.fresh == 0:
+        return answer("wrong", what, f"{CLASSES_FIRST}; the metric is 0 either way", layers)
     if seen.kind == "neither":
         remedy += "; look at the metric of more images, these do not tell the two apart"
     return answer("wrong", what, remedy, layers)

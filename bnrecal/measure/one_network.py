@@ -18,6 +18,7 @@ from bnrecal.plan.grid import cells_of
 from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode
+from bnrecal.recalibration.input_fit import prepared_as
 from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
 from bnrecal.recalibration.shift import Shift, shifts, stored
 from bnrecal.report.analysis.uncertainty import FEWEST_IMAGES, Interval, percentile_interval
@@ -26,6 +27,27 @@ from bnrecal.study.study import Study
 from bnrecal.tasks.task import Int64s, Task
 
 FORMAT = "1"  # of the header's "bnrecal" entry
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images scaled so that they would fit the network's statistics far better, and what the metric says."""
+
+    better: Better
+    now: float
+    then: float
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.better.remedy}"
+
+    @property
+    def why(self) -> str:
+        return f"{self.better.evidence}; metric {self.now:.4f} as they are, {self.then:.4f} then"
+
+    @property
+    def sentence(self) -> str:
+        """What to do before anything else."""
+        return f"First {self.better.remedy}. For {self.why}."
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ class Single:
     recal_s: float  # of the report's seconds those not spent on reading images
     shifts: list[Shift]  # the largest first
     interval: Interval | None  # of after - before: paired, 95 %; None with too few evaluation images
-    better: Better | None = None  # how the images would fit the network far better
+    prepared: Prepared | None = None  # how the images would fit the network far better
 
     @property
     def verdict(self) -> str:
@@ -79,7 +101,7 @@ class Single:
             "n_passes": self.report.n_passes,
             "layers": [shift.to_dict() for shift in self.shifts],
             "left_alone": self.report.left_alone,
-            "preparation": None if self.better is None else f"{self.better.evidence}; {self.better.remedy}",
+            "preparation": None if self.prepared is None else str(self.prepared),
         }
 
 
@@ -118,9 +140,9 @@ def recalibrate_one(
     on_stage(f"{cell.estimator} over {cell.n_samples:,} images in batches of {cell.batch_size}")
     ids = task.order(cell.seed)[: cell.n_samples]
     batches = CalibrationBatches(task, device, ids, cell.batch_size)
-    better = _better_prepared(task, network, device, ids)
-    if better is not None:
-        on_stage(f"note: {better.evidence}; {better.remedy}")
+    prepared = _prepared(task, network, device, ids, lambda: (before, old_parts))
+    if prepared is not None:
+        on_stage(f"note: {prepared}")
     report = recalibrate(
         network.module,
         batches,
@@ -135,13 +157,39 @@ def recalibrate_one(
     changed = shifts(network.module, old, report.statistics)
     interval = _change(task.evidence(old_parts), task.evidence(new_parts))
     recal_s = report.seconds - batches.read_s
-    return Single(cell, network, before, after, report, recal_s, changed, interval, better)
+    return Single(cell, network, before, after, report, recal_s, changed, interval, prepared)
 
 
-def _better_prepared(task: Task, network: Network, device: torch.device, ids: Int64s) -> Better | None:
-    """Another normalisation that the network's statistics fit far better, by the first calibration images."""
+def prepared_otherwise(opened: Opened, device: torch.device) -> Prepared | None:
+    """The same for the first architecture of an opened study, whose weights exist."""
+    task, network = opened.task, opened.source.build(opened.study.arch[0])
+    network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.module.eval()
+    ids = task.order(opened.study.seed)
+    return _prepared(task, network, device, ids, lambda: _metric(task, network, device))
+
+
+def _prepared(
+    task: Task,
+    network: Network,
+    device: torch.device,
+    ids: Int64s,
+    as_they_are: Callable[[], tuple[float, Parts]],
+) -> Prepared | None:
+    """Another normalisation that the network's statistics fit far better, by the first calibration images.
+
+    None also where the metric, given as it is with the images as they are, falls by it beyond noise.
+    """
     some = CalibrationBatches(task, device, ids[: n_looked_at(*task.input_shape[1:])], 64)
-    return fit_of(network.module, list(some), network.forward, normalisation_of(task)).better
+    better = fit_of(network.module, list(some), network.forward, normalisation_of(task)).better
+    if better is None:
+        return None
+    now, parts = as_they_are()
+    changed = prepared_as(network.module, better.affine(task.input_shape[0]))
+    new_parts = evaluation_parts(task, changed, network, device)
+    interval = _change(task.evidence(parts), task.evidence(new_parts))
+    found = Prepared(better, now, task.score_evaluation(new_parts))
+    return None if interval is not None and interval[1] < 0 else found
 
 
 def _metric(task: Task, network: Network, device: torch.device) -> tuple[float, Parts]:

@@ -26,7 +26,7 @@ class Classification(ImageTask):
     def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
         return float(np.mean(_joined(parts) == self.calibration_labels[ids]))
 
-    def score_evaluation(self, parts: PredictionParts, n: int | None = None) -> float:
+    def score_evaluation(self, parts: PredictionParts, places: Int64s | None = None) -> float:
         """Fraction of the evaluation images whose class is right."""
         found = _joined(parts)
         n_bad = int((found < 0).sum())
@@ -34,7 +34,8 @@ class Classification(ImageTask):
             raise BnrecalError(
                 f"the network's output is not finite on {n_bad} of {len(found)} evaluation images"
             )
-        return float(np.mean(found == self.evaluation_labels[self.evaluated[:n]]))
+        scored = self.evaluated if places is None else self.evaluated[places]
+        return float(np.mean(found == self.evaluation_labels[scored]))
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
         """One bit an image: whether its class is right."""

@@ -35,8 +35,8 @@ class Detection(ImageTask):
     def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
         return map50(self.calibration_truth(ids), Detections.join(parts))
 
-    def score_evaluation(self, parts: PredictionParts, n: int | None = None) -> float:
-        return map50(self.evaluation_truth(n), Detections.join(parts))
+    def score_evaluation(self, parts: PredictionParts, places: Int64s | None = None) -> float:
+        return map50(self.evaluation_truth(places), Detections.join(parts))
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
         return evidence(self.evaluation_truth(), Detections.join(parts))
@@ -44,8 +44,9 @@ class Detection(ImageTask):
     def calibration_truth(self, ids: Int64s) -> GroundTruth:
         return self._truth(self.calibration_boxes, self.to_calibrate, ids)
 
-    def evaluation_truth(self, n: int | None = None) -> GroundTruth:
-        return self._truth(self.evaluation_boxes, self.to_evaluate, self.evaluated[:n])
+    def evaluation_truth(self, places: Int64s | None = None) -> GroundTruth:
+        scored = self.evaluated if places is None else self.evaluated[places]
+        return self._truth(self.evaluation_boxes, self.to_evaluate, scored)
 
     def _truth(self, boxed: BoxedImages, cache: ImageCache, positions: Int64s) -> GroundTruth:
         """The objects of these images, numbered by their place in `positions`, in the network's pixels."""

@@ -59,14 +59,17 @@ class Garments:
     def evaluation_images(self, start: int, stop: int) -> NDArray[np.uint8]:
         return self.validation_scenes.pixels(np.arange(start, stop))
 
+    def evaluation_images_at(self, places: Int64s) -> NDArray[np.uint8]:
+        return self.validation_scenes.pixels(places)
+
     def to_input(self, images: "Tensor") -> "Tensor":
         return images.float().sub_(PIXEL_MEAN).div_(PIXEL_STD)
 
     def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
         return map50(self.calibration_truth(ids), Detections.join(parts))
 
-    def score_evaluation(self, parts: PredictionParts, n: int | None = None) -> float:
-        return map50(self.evaluation_truth(n), Detections.join(parts))
+    def score_evaluation(self, parts: PredictionParts, places: Int64s | None = None) -> float:
+        return map50(self.evaluation_truth(places), Detections.join(parts))
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
         return evidence(self.evaluation_truth(), Detections.join(parts))
@@ -74,7 +77,7 @@ class Garments:
     def calibration_truth(self, ids: Int64s) -> GroundTruth:
         return GroundTruth(len(ids), *self.training_scenes.objects(ids))
 
-    def evaluation_truth(self, n: int | None = None) -> GroundTruth:
-        """Of the first n evaluation scenes, or of all."""
-        n = self.n_evaluation if n is None else n
-        return GroundTruth(n, *self.validation_scenes.objects(np.arange(n)))
+    def evaluation_truth(self, places: Int64s | None = None) -> GroundTruth:
+        """Of these evaluation scenes, or of all."""
+        places = np.arange(self.n_evaluation) if places is None else places
+        return GroundTruth(len(places), *self.validation_scenes.objects(places))

@@ -155,6 +155,9 @@ class ImageTask:
     def evaluation_images(self, start: int, stop: int) -> NDArray[np.uint8]:
         return self.to_evaluate.pixels(self.evaluated[start:stop])
 
+    def evaluation_images_at(self, places: Int64s) -> NDArray[np.uint8]:
+        return self.to_evaluate.pixels(self.evaluated[places])
+
     def to_input(self, images: "Tensor") -> "Tensor":
         return self.normalisation.apply(images)
 

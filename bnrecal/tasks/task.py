@@ -59,6 +59,10 @@ class Task(Protocol):
 
     def evaluation_images(self, start: int, stop: int) -> NDArray[np.uint8]: ...
 
+    def evaluation_images_at(self, places: Int64s) -> NDArray[np.uint8]:
+        """Those at these places of the evaluation set, in that order."""
+        ...
+
     def to_input(self, images: "Tensor") -> "Tensor":
         """uint8 images on any device -> float32 network input of the same layout."""
         ...
@@ -67,8 +71,11 @@ class Task(Protocol):
         """The metric over these calibration images, all of which `parts` must cover."""
         ...
 
-    def score_evaluation(self, parts: PredictionParts, n: int | None = None) -> float:
-        """The metric over the whole evaluation set, or over its first `n` images, which `parts` cover."""
+    def score_evaluation(self, parts: PredictionParts, places: Int64s | None = None) -> float:
+        """The metric over the whole evaluation set, or over its images at `places`.
+
+        `parts` cover these, in that order, and count them from 0.
+        """
         ...
 
     def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:

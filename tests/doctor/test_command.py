@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from bnrecal import networks, tasks
-from bnrecal.doctor.checkup import diagnose_one
+from bnrecal.doctor.checkup import diagnose_one, drawn
 from bnrecal.doctor.diagnose import CHECKS
 from bnrecal.networks import embedded
 from bnrecal.networks.network import Network
@@ -80,12 +81,14 @@ def test_what_recalibrate_writes_is_sound(bnrecal: Callable[..., Any]) -> None:
 
 
 def test_the_metric_is_the_tasks(calibrated: None) -> None:
-    """mAP@0.5 of the first evaluation images, scored all together."""
+    """mAP@0.5 of the evaluation images that were drawn, scored all together."""
     found = diagnose_one(Opened.of(STUDY), torch.device("cpu"), lambda name: None)
     task, network = tasks.of(STUDY), networks.of(STUDY, tasks.of(STUDY)).build("arch2")
+    places = drawn(task, 64)[:57]
     with torch.no_grad():
-        output = network.module.eval()(task.to_input(torch.from_numpy(task.evaluation_images(0, 57))))
-    expected = task.score_evaluation([(0, network.predict(output))], 57)
+        images = task.to_input(torch.from_numpy(task.evaluation_images_at(places)))
+        output = network.module.eval()(images)
+    expected = task.score_evaluation([(0, network.predict(output))], places)
     assert f"1, 8, 57: {expected:.4f}, {expected:.4f}" in found["batch-size"].evidence
 
 
@@ -104,3 +107,38 @@ def test_bad_input_is_one_line(bnrecal: Callable[..., Any], arguments: tuple[str
     ran = bnrecal("doctor", *SMALL, *arguments)
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1), ran.err
     assert re.search(message, ran.err), ran.err
+
+
+def test_rules_of_a_study_do_not_concern_the_doctor(bnrecal: Callable[..., Any]) -> None:
+    """A study of two estimators: the doctor, who has no --estimator, looks; recalibrate asks for one."""
+    Path("grid.toml").write_text('estimator = ["ema", "pooled"]\nmomentum = [0.1, 0.2]\n')
+    ran = bnrecal("doctor", *SMALL, "--study", "grid.toml")
+    assert ran.code == 3, ran.err
+    assert "130 images, in batches of 32" in ran.out
+    ran = bnrecal("recalibrate", *SMALL, "--study", "grid.toml", "-o", "w.safetensors")
+    assert ran.code == 2
+    assert "--estimator: one at a time; choose one of ema, pooled" in ran.err
+
+
+FIRST = "1.1"  # a BatchNorm of arch2
+
+
+@pytest.mark.parametrize(
+    ("rule", "n_frozen", "why"),
+    [
+        (FIRST, 1, f"1 of 20 BatchNorms ({FIRST}) count as frozen, being named so"),
+        ("by_mode", 0, "no BatchNorm is frozen"),  # the source builds it in train mode
+        ("none", 0, "no BatchNorm is frozen"),
+        ("auto", 0, "no BatchNorm is frozen"),
+    ],
+)
+def test_frozen_says_by_which_rule(
+    bnrecal: Callable[..., Any], calibrated: None, rule: str, n_frozen: int, why: str
+) -> None:
+    """The evidence names the rule that was given; the remedy is one that undoes that rule."""
+    ran = bnrecal("doctor", *SMALL, "--frozen", rule, "--json")
+    (found,) = (f for f in json.loads(ran.out)["findings"] if f["check"] == "frozen")
+    assert len(found["layers"]) == n_frozen
+    assert why in found["evidence"]
+    assert ("--frozen none" in found["remedy"]) == bool(n_frozen)
+    assert "model.train()" not in found["remedy"]  # names hold in either mode

@@ -174,6 +174,8 @@ def test_frozen_layers_that_fit_are_no_fault() -> None:
     assert found.wrong == ()
     assert found["frozen"].level == "note"
     assert found["frozen"].layers == ("last.1",)
+    assert "count as frozen, being in eval mode while others are in train mode" in found["frozen"].evidence
+    assert "model.train()" in found["frozen"].remedy
 
 
 def test_layers_no_image_reaches_are_noted_and_not_blamed() -> None:

@@ -77,7 +77,7 @@ def test_a_worse_network_is_not_written(bnrecal: Callable[..., Any]) -> None:
     cold = (*cold, "--bs", 64, "--samples", 64, "-o", "cold.safetensors")
     ran = bnrecal("recalibrate", *cold)
     assert ran.code == 3
-    assert re.match(r"WORSE: -0\.\d+ \(95 % interval -0\.\d+ to -0\.\d+\): leave the statistics", ran.out)
+    assert re.match(r"WORSE: -0\.\d+ \(95 % interval -0\.\d+ to -0\.\d+\): keep the old statistics", ran.out)
     assert "cold.safetensors was not written; --even-if-worse writes it" in ran.err
     assert not Path("cold.safetensors").exists()
     refused = bnrecal("recalibrate", *cold, "--json")

@@ -145,6 +145,24 @@ def test_failed_cells_count_in_no_average(bnrecal: Callable[..., Any], stored: P
     )
 
 
+def test_a_network_whose_cell_as_it_stands_failed_is_named(bnrecal: Callable[..., Any], stored: Path) -> None:
+    """In the title, in terminal and Markdown; repeated with success it is not, and its eval is shown."""
+    fields = {"estimator": "stored", "momentum": None, "batch_size": None, "n_samples": 0, "seed": None}
+    fields |= {"n_updates": 0, "order_digest": None, "update": None, "recal_s": 0.0}
+    cell = row("arch2", 16, 64, 0.1, **(fields | {"key": "ffee"}))
+    Store(stored).append(cell | {"status": "failed", "error": "out of luck", "eval": None, "total_s": None})
+    for options in ((), ("--format", "md")):
+        shown = bnrecal("report", "--out", stored, *options).out
+        assert "; failed: arch2 as it stands)" in shown
+    path = stored / "rows.jsonl"
+    kept = path.read_text().splitlines()[:-1]
+    path.write_text("\n".join(kept) + "\n")
+    Store(stored).append(cell)
+    shown = bnrecal("report", "--out", stored).out
+    assert "; failed:" not in shown
+    assert "as they stand" in shown
+
+
 def test_an_empty_store_says_what_to_do(bnrecal: Callable[..., Any]) -> None:
     """No rows: one line that names the remedy, exit code 2."""
     ran = bnrecal("report")

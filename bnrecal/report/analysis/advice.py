@@ -38,6 +38,8 @@ class Advice:
     def verdict(self) -> str:
         """ "leave" (re-estimating harms all), "not shown to help" (and no harm), or "use"."""
         choice = self.choice
+        if self._all_zero:
+            return "not shown to help"
         if not choice.archs:
             return "leave"
         if len(choice.helped) == len(choice.archs) and not choice.shown_to_help:
@@ -47,6 +49,11 @@ class Advice:
     def sentences(self) -> list[str]:
         """What to do, why, and what it costs; harm is said first."""
         choice, chosen = self.choice, self.choice.chosen
+        if self._all_zero:
+            return [
+                f"{self.metric} is 0 in every cell measured, which says nothing about settings: look whether "
+                "the classes are those of the network, in the order of its outputs (--classes)."
+            ]
         said = [leave(choice)] if choice.harmed else []
         if choice.archs:
             others = f"For {listed(choice.archs)}: use" if choice.harmed else "Use"
@@ -59,6 +66,12 @@ class Advice:
                 said += [f"{others} {chosen.name}.", *helps(choice, self.metric)]
             said += [*self._why(), *self._too_few(), *self._orders(), self._cost()]
         return [*said, *self._left_out(), *self._one_estimator()]
+
+    @property
+    def _all_zero(self) -> bool:
+        """Whether no network, as it stands or re-estimated, gets anything right."""
+        measured = [setting.rows for setting in self.choice.settings]
+        return all(row["eval"] == 0 for rows in [*measured, self.choice.stored] for row in rows.values())
 
     def _why(self) -> list[str]:
         choice, chosen = self.choice, self.choice.chosen
@@ -172,7 +185,7 @@ class Advice:
         text = (
             f"Cost: {spoken(seconds)} an architecture ({what}{mean}), {spoken(MANY * seconds)} for {MANY:,}"
         )
-        if len(self.choice.settings) == 1 or not seconds:
+        if len(self.choice.settings) == 1 or not seconds or self.dearest < 1.05 * seconds:
             return f"{text}."
         return f"{text}; the dearest setting measured takes {self.dearest / seconds:.1f} times as long."
 

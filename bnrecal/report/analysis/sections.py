@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean
 
-from bnrecal.report.analysis.wording import counted
+from bnrecal.report.analysis.wording import counted, listed
 from bnrecal.store.store import Row
 from bnrecal.study.axes import EXPERIMENT, RULE, rule
 from bnrecal.study.cells import STORED, n_updates
@@ -54,11 +54,15 @@ class Section:
     n_done: int
     n_failed: int
     stored: dict[str, Row] = field(default_factory=dict)  # the networks as they stand, by architecture
+    failed_stored: tuple[str, ...] = ()  # architectures whose cell as they stand failed
 
     @property
     def title(self) -> str:
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         cells = f"{counted(self.n_done, 'cell')}{failed}"
+        if self.failed_stored:
+            stand = "it stands" if len(self.failed_stored) == 1 else "they stand"
+            cells += f"; failed: {listed(self.failed_stored)} as {stand}"
         if self.estimator == STORED:
             return f"{self.task}: {self.metric_name} as they stand ({cells})"
         return f"{self.task}: {self.metric_name} by {self.how}{_seeds(self.seeds)} ({cells})"
@@ -115,7 +119,7 @@ def sections_of(rows: Iterable[Row]) -> list[Section]:
     are a section without blocks.
     """
     stored: dict[tuple[object, ...], dict[str, Row]] = defaultdict(dict)
-    standing: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    standing: dict[tuple[object, ...], list[Row]] = defaultdict(list)  # failed ones too
     together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in _told_apart(list(rows)):
         experiment = tuple(row[name] for name in EXPERIMENT)
@@ -127,7 +131,10 @@ def sections_of(rows: Iterable[Row]) -> list[Section]:
             stored[experiment][row["arch"]] = row
     known = {key[: len(EXPERIMENT)] for key in together}
     return [
-        *(_section(group, stored[key[: len(EXPERIMENT)]]) for key, group in together.items()),
+        *(
+            _section(group, stored[key[: len(EXPERIMENT)]], standing[key[: len(EXPERIMENT)]])
+            for key, group in together.items()
+        ),
         *(_standing(group, stored[key]) for key, group in standing.items() if key not in known),
     ]
 
@@ -149,7 +156,7 @@ def _standing(rows: Sequence[Row], stored: dict[str, Row]) -> Section:
     )
 
 
-def _section(rows: Sequence[Row], stored: dict[str, Row]) -> Section:
+def _section(rows: Sequence[Row], stored: dict[str, Row], standing: Sequence[Row]) -> Section:
     first = rows[0]
     done = [row for row in rows if row["status"] == "done"]
     by_cell: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
@@ -172,6 +179,7 @@ def _section(rows: Sequence[Row], stored: dict[str, Row]) -> Section:
         len(done),
         len(rows) - len(done),
         {arch: stored[arch] for arch in archs if arch in stored},
+        tuple(sorted({row["arch"] for row in standing} & set(archs) - stored.keys())),
     )
 
 

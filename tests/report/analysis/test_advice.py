@@ -181,6 +181,20 @@ def test_a_repair_is_said_plainly(tmp_path: Path) -> None:
     assert "stands" not in said([one, cell(tmp_path, 2048, HARD)], tmp_path)
 
 
+def test_a_network_that_gets_nothing_right_gives_no_advice(tmp_path: Path) -> None:
+    """0 in every cell: the classes are asked for, no setting is named; one image right is enough to go on."""
+    nothing = np.zeros(500, bool)
+    rows = [stands(tmp_path, nothing), cell(tmp_path, 1024, nothing), cell(tmp_path, 2048, nothing)]
+    text = said(rows, tmp_path)
+    assert text.startswith("top-1 is 0 in every cell measured, which says nothing about settings")
+    assert "--classes" in text
+    assert "1,024" not in text
+    one = nothing.copy()
+    one[7] = True
+    rows[1] = cell(tmp_path, 1024, one)
+    assert said(rows, tmp_path).startswith("Re-estimating is not shown to help")
+
+
 def test_orders_are_counted(tmp_path: Path) -> None:
     """One order is called one, with --repeats where few images were read; several give their spread."""
     few = [cell(tmp_path, 512, HARD), cell(tmp_path, 1016, HARD)]
