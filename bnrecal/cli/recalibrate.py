@@ -1,6 +1,7 @@
 """`bnrecal recalibrate`."""
 
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ def _print(found: Any, every: bool) -> None:
     from bnrecal.recalibration.shown import MOST_LAYERS, table
 
     click.echo(_verdict(found))
+    if found.prepared is not None:
+        click.echo(textwrap.fill(f"But first {found.prepared.better.remedy}", 80, break_long_words=False))
     click.echo(_summary(found))
     click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
     for line in alone(found.report.left_alone):

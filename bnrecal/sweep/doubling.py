@@ -113,9 +113,10 @@ def climb(
             else:
                 spent += reads
                 rungs.append((ladder, todo))
-        if not in_time(partial(rounds.run, rungs)):
-            for ladder, _ in rungs:
-                ladder.stopped = "out of time"
+        cut = not in_time(partial(rounds.measure, rungs))
+        rounds.hang(rungs)
+        for ladder, _ in rungs if cut else ():
+            ladder.stopped = ladder.stopped or "out of time"
         settle(ladders, rounds.uncertainty, tolerance)
     for ladder in ladders:
         ladder.stopped = ladder.stopped or "all images read"
@@ -137,6 +138,7 @@ class _Rounds:
         self.rows: list[Row] = []
         self.failed: list[Row] = []
         self.uncertainty = Uncertainty(None)
+        self.share = 1.0  # processes work side by side: seconds waited for one of a cell's own
 
     def stand(self) -> None:
         """Measure the networks as they stand."""
@@ -151,15 +153,19 @@ class _Rounds:
             bs=(ladder.batch_size,), samples=(count,), estimator=(ladder.estimator,), **momentum
         )
 
-    def run(self, rungs: Sequence[tuple[Ladder, Plan]]) -> None:
-        """Measure these rungs together, and hang them into their ladders."""
+    def measure(self, rungs: Sequence[tuple[Ladder, Plan]]) -> None:
+        """Measure these rungs together, and note which share of their seconds it took."""
+        self.share = 1.0
         began = time.perf_counter()
         new = self._measure(_merged(self.opened, [todo for _, todo in rungs]))
         work_s = sum(row["total_s"] or 0.0 for row in new)
-        share = min(1.0, (time.perf_counter() - began) / work_s) if work_s else 1.0
+        self.share = min(1.0, (time.perf_counter() - began) / work_s) if work_s else 1.0
+
+    def hang(self, rungs: Sequence[tuple[Ladder, Plan]]) -> None:
+        """Hang those of these rungs that are whole into their ladders, if measuring was cut short too."""
         for ladder, todo in rungs:
             done = self._read(todo)
-            ladder.last_s = share * sum(row["total_s"] for row in done)
+            ladder.last_s = self.share * sum(row["total_s"] for row in done)
             failed = [row for row in self.failed if row["key"] in {cell.key for cell in todo.cells}]
             if failed:
                 where = f"{failed[0]['arch']} failed at {failed[0]['n_samples']:,} images"

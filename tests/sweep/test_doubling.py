@@ -281,9 +281,15 @@ def test_bad_input_is_one_line(bnrecal: Callable[..., Any]) -> None:
         assert said.lower() in ran.err.lower()
 
 
-@pytest.mark.parametrize("n_rungs", [0, 1])
-def test_the_time_is_kept_in_mid_rung(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_rungs: int) -> None:
+@pytest.mark.parametrize(
+    ("n_rungs", "estimators"), [(0, ["pooled"]), (1, ["pooled"]), (1, ["pooled", "ema"])]
+)
+def test_the_time_is_kept_in_mid_rung(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_rungs: int, estimators: list[str]
+) -> None:
     """A rung that would last an hour is ended when the time is over: an answer from those before, or none.
+
+    Those before may be of the same round: a finished rung of one estimator counts when the next is cut.
 
     The time is long enough for any machine; the sleeping rung's own alarm is set to ring at once.
     """
@@ -300,7 +306,7 @@ def test_the_time_is_kept_in_mid_rung(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(
         EmbeddedSupernet, "build", lambda self, arch: replace(build(self, arch), forward=sleeps)
     )
-    settings = {"task": "tiny", "arch": ["arch1"], "estimator": ["pooled"], "baseline": False}
+    settings = {"task": "tiny", "arch": ["arch1"], "estimator": estimators, "baseline": False}
     opened = open_study({**settings, "samples": [256]}, {})
     with executor_of("inline", Job(opened.study, "cpu"), opened=opened) as executor:
 
@@ -313,4 +319,5 @@ def test_the_time_is_kept_in_mid_rung(monkeypatch: pytest.MonkeyPatch, tmp_path:
             return
         found = climbed()
     assert len(store.rows()) == 1
-    assert [ladder.stopped for ladder in found.ladders] == ["out of time"]
+    assert [ladder.stopped for ladder in found.ladders] == ["out of time"] * len(estimators)
+    assert [len(ladder.rungs) for ladder in found.ladders] == [1, 0][: len(estimators)]
