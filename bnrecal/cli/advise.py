@@ -150,8 +150,8 @@ def _table(found: "Climbed", n_evaluation: int) -> list[str]:
     from rich.console import Console
     from rich.table import Table
 
-    from bnrecal.report.analysis.sections import METRIC_NAMES
     from bnrecal.report.analysis.wording import counted
+    from bnrecal.study.axes import metric_name
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("images", justify="right")
@@ -172,7 +172,7 @@ def _table(found: "Climbed", n_evaluation: int) -> list[str]:
     archs = {row["arch"] for row in found.rows}
     over = "" if len(archs) == 1 else f", mean over {counted(len(archs), 'architecture')}"
     metric = found.rows[0]["metric"]
-    head = f"eval {METRIC_NAMES.get(metric, metric)} on {n_evaluation:,} images{over}"
+    head = f"eval {metric_name(metric)} on {n_evaluation:,} images{over}"
     stored = [row["eval"] for row in found.rows if row["estimator"] == "stored"]
     stands = [f"as it stands: {sum(stored) / len(stored):.4f}"] if stored else []
     return [head, *stands, *(line.rstrip() for line in captured.get().splitlines() if line.strip())]

@@ -129,11 +129,12 @@ def _verdict(found: Any) -> str:
 
 
 def _summary(found: Any) -> str:
-    names = {"map50": "mAP@0.5", "top1": "top-1"}
+    from bnrecal.study.axes import metric_name
+
     cell = found.cell
     momentum = "" if cell.momentum is None else f", momentum {cell.momentum}"
     return (
-        f"{cell.arch} on {cell.task}: {names.get(cell.metric, cell.metric)} {found.before:.4f} before, "
+        f"{cell.arch} on {cell.task}: {metric_name(cell.metric)} {found.before:.4f} before, "
         f"{found.after:.4f} after\n"
         f"{cell.estimator}{momentum}, {cell.n_samples:,} images in batches of {cell.batch_size}, "
         f"seed {cell.seed}: {found.report.seconds:.1f} s\n"

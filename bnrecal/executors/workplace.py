@@ -20,7 +20,8 @@ from bnrecal.host.environment import describe_environment
 from bnrecal.host.load import Load, Usage
 from bnrecal.host.threads import Crowded, Threads
 from bnrecal.measure.images import is_out_of_memory
-from bnrecal.measure.recalibrated import Measured, measure
+from bnrecal.measure.measured import Measured
+from bnrecal.measure.recalibrated import measure
 from bnrecal.measure.trained import train_one, trained_source
 from bnrecal.networks.network import Network, NetworkSource
 from bnrecal.plan.opened import Opened

@@ -23,8 +23,9 @@ from bnrecal.data.draws import permutation, stream_key
 from bnrecal.errors import BnrecalError
 from bnrecal.host.device import now_s
 from bnrecal.measure.images import CalibrationBatches, ForwardSize, Parts, check_numbers, read_ahead, to_input
+from bnrecal.measure.measured import Measured, measured
 from bnrecal.measure.prefixes import Node, chain_of, check_chain, grouped, tree_of
-from bnrecal.measure.recalibrated import Measured, OnImages
+from bnrecal.measure.recalibrated import OnImages
 from bnrecal.metrics.boxes import Detections
 from bnrecal.metrics.map50 import from_evidence
 from bnrecal.metrics.resampling import Evidence
@@ -144,10 +145,8 @@ class Group:
         except BnrecalError as error:
             return error
         eval_s = self.eval_s[member] + now_s(self.device) - t0
-        recal_s = self.recal_s[member]
-        total_s = self.setup_s + recal_s + eval_s
-        cell, at_once = self.cells[member], self.size.n_images
-        return Measured(cell, None, evaluated, recal_s, 0.0, eval_s, total_s, evidence, at_once)
+        seconds = {"setup": self.setup_s, "recal": self.recal_s[member], "eval": eval_s}
+        return measured(self.cells[member], None, evaluated, seconds, evidence, self.size.n_images)
 
     def _calibrate(self, node: Node, inputs: list[Tensor], on_images: OnImages) -> None:
         t0 = now_s(self.device)

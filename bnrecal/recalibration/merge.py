@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.estimators import Estimator, Moments, State
+from bnrecal.recalibration.states import side_by_side, statistics_of
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
@@ -77,23 +78,13 @@ def walked(walk: Walk, steps: Callable[[], None]) -> Statistics:
         raise BnrecalError("batches: empty in every process; at least one batch of images is needed")
     parts = [part for part, _, _ in gathered]
     states = _replayed(walk.estimator, parts) if by_order else _merged(walk.estimator, parts)
-    if not states:
-        raise BnrecalError("no batch reached a BatchNorm with running statistics")
     tracked: Counter[str] = Counter()
     for _, _, counts in gathered:
         tracked.update(counts)
-    sizes = tuple(state[0].numel() for state in states.values())
-    joined = tuple(torch.cat(tensors) for tensors in zip(*states.values(), strict=True))
-    mean, var = walk.estimator.compute(joined)
+    sizes = {name: state[0].numel() for name, state in states.items()}
     device = walk.layers[0].running_mean.device
-    return Statistics(
-        tuple(states),
-        sizes,
-        mean.to(device),
-        var.to(device),
-        sum(n for _, n, _ in gathered),
-        tuple(tracked[name] for name in states),
-    )
+    n_updates = sum(n for _, n, _ in gathered)
+    return statistics_of(walk.estimator, sizes, side_by_side(states.values()), n_updates, tracked, device)
 
 
 def _merged(estimator: Any, parts: list[dict[str, State]]) -> dict[str, State]:

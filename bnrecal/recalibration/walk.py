@@ -14,8 +14,7 @@ batch is then run again with those layers looked at closely, from then on.
 
 import contextlib
 import itertools
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,12 +23,13 @@ from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError, NotANumberError
 from bnrecal.recalibration.batches import Forward, call
-from bnrecal.recalibration.estimators import Ema, Estimator, Moments, State
+from bnrecal.recalibration.estimators import Estimator, Moments, State
 from bnrecal.recalibration.forwards import eager_only, forward_of, is_compiled, is_trusted, of_nothing
 from bnrecal.recalibration.frozen import Frozen
 from bnrecal.recalibration.layers import Layer, find_layers
 from bnrecal.recalibration.moments import FAR, MANY, moments_into
 from bnrecal.recalibration.scope import Borrowed
+from bnrecal.recalibration.states import Indices, LayerStates, Rule
 from bnrecal.recalibration.statistics import Statistics
 
 
@@ -62,23 +62,19 @@ class Walk:
         self.model, self.estimator, self.forward = model, estimator, forward
         self.reset, self.by_batch = reset, by_batch
         self.layers, self.left_alone = find_layers(model, frozen)
-        self._own = [
-            (layer.running_mean, layer.running_var, layer.module.num_batches_tracked) for layer in self.layers
-        ]
+        self._rule = Rule(estimator, self.layers, reset)
+        self._states = LayerStates()  # after the batches so far
+        self._next = self._states  # those a step is working on
         self.n_updates = 0
         self.most_calls = 0  # of BatchNorms in one batch
         self.first_called: str | None = None
         self._close: set[int] = set()  # layers whose moments are taken from their input
         self._far: set[int] = set()  # layers found to need that in this batch
-        self._n_calls: dict[tuple[int, ...], int] = {}  # layers taken in together -> how often
         self._scope = Borrowed(model, self.layers)
         self._eagerly = eager_only if is_compiled(model) else contextlib.nullcontext
-        self._states: dict[int, State] = {}  # of called layers outside the block
-        self._block: tuple[int, ...] = ()  # layers whose states stand side by side in _block_state
-        self._block_state: State = ()
         self._pending: dict[int, int] = {}  # layer called in this batch -> values per channel
         self.record: list[list[dict[str, Moments]]] | None = None  # set to []: keeps each step's moments
-        self._counts: tuple[tuple[int, ...], Tensor] = ((), torch.empty(0))
+        self._kept: list[dict[str, Moments]] = []  # of this step, an entry per call
         # where the moments of all layers appear, side by side: (mean and variance, channels)
         wide = torch.float64 if any(_is_double(layer) for layer in self.layers) else torch.float32
         channels = sum(layer.n_channels for layer in self.layers)
@@ -106,21 +102,18 @@ class Walk:
     @torch.no_grad()
     def step(self, batch: Any) -> Any:
         """Run one batch, take its moments into the estimate, return what `forward` returned."""
-        before = (self._block, self._block_state, dict(self._states), self._n_calls.copy())
         while True:
+            self._next, self._kept = self._states, []
             self._pending.clear()
             self._far.clear()
-            if self.record is not None:
-                self.record.append([])
             output = self._run(batch)
             self._absorb(tuple(sorted(self._pending)))
             if not self._far - self._close:
                 break
             self._close |= self._far  # once more, with these layers looked at closely
-            self._block, self._block_state, self._states, self._n_calls = before
-            before = (*before[:2], dict(self._states), self._n_calls.copy())
-            if self.record is not None:
-                self.record.pop()
+        self._states = self._next
+        if self.record is not None:
+            self.record.append(self._kept)
         if self.first_called is None and self._pending:
             self.first_called = self.layers[next(iter(self._pending))].name
         self.n_updates += 1
@@ -138,53 +131,30 @@ class Walk:
             what = f"{type(error).__name__}: {error}"
             raise BnrecalError(f"batch {self.n_updates}: the model raised {what}") from error
 
-    def _keep(self, indices: tuple[int, ...], moments: Moments) -> None:
-        """Append these layers' moments to the record, as one entry per call."""
-        assert self.record is not None
+    def _keep(self, indices: Indices, moments: Moments) -> None:
+        """Append these layers' moments to those of this step, as one entry per call."""
         layers = [self.layers[i] for i in indices]
         sizes = [layer.n_channels for layer in layers]
         parts = zip(*(torch.split(t, sizes) for t in (moments.count, moments.mean, moments.var)), strict=True)
-        entry = {layer.name: Moments(*part) for layer, part in zip(layers, parts, strict=True)}
-        self.record[-1].append(entry)
+        self._kept.append({layer.name: Moments(*part) for layer, part in zip(layers, parts, strict=True)})
 
     def statistics(self) -> Statistics:
         """The estimate after the batches so far, for the layers that were called."""
-        called = self._called()
-        if not called:
-            raise BnrecalError("no batch reached a BatchNorm with running statistics")
-        mean, var = self.estimator.compute(self._gather(called))
-        layers = [self.layers[i] for i in called]
-        names = tuple(layer.name for layer in layers)
-        sizes = tuple(layer.n_channels for layer in layers)
-        tracked = self.tracked()
-        return Statistics(names, sizes, mean, var, self.n_updates, tuple(tracked[name] for name in names))
+        return self._rule.statistics(self._states, self.n_updates)
 
     def tracked(self) -> dict[str, int]:
         """num_batches_tracked of each called layer as PyTorch counts it: one for every call."""
-        calls: Counter[int] = Counter()
-        for indices, n in self._n_calls.items():
-            calls.update(dict.fromkeys(indices, n))
-        return {
-            self.layers[i].name: n + (0 if self.reset else self._tracked_before(i)) for i, n in calls.items()
-        }
-
-    def _tracked_before(self, index: int) -> int:
-        tracked = self._own[index][2]
-        return 0 if tracked is None else int(tracked)
+        return self._rule.tracked(self._states)
 
     def states(self) -> dict[str, State]:
         """The estimator's state of each layer that was called."""
-        self._gather(())
-        return {self.layers[i].name: state for i, state in self._states.items()}
+        return self._rule.by_name(self._states)
 
     @property
     def not_called(self) -> list[str]:
         """Layers that no batch has reached: they keep what they have."""
-        called = set(self._called())
+        called = set(self._states.called)
         return [layer.name for i, layer in enumerate(self.layers) if i not in called]
-
-    def _called(self) -> tuple[int, ...]:
-        return (*self._block, *(i for i in self._states if i not in self._block))
 
     def _borrow(self, index: int, layer: Layer) -> None:
         """Make the layer report its calls and, in a pass by batch, leave its moments in the vector."""
@@ -236,8 +206,8 @@ class Walk:
             self._absorb((index,))
             del self._pending[index]  # the new call comes last in the order
 
-    def _absorb(self, indices: tuple[int, ...]) -> None:
-        """Take the moments that these layers' sources hold into their states."""
+    def _absorb(self, indices: Indices) -> None:
+        """Take the moments that these layers' sources hold into the states of this step."""
         if not indices:
             return
         if len(indices) == len(self.layers):
@@ -250,14 +220,12 @@ class Walk:
         # not (a <= 0) finds NaN and infinity too, all in one small step
         if not (mean.square() - FAR**2 * var).max().item() <= 0:
             self._look_at(indices)
-        state = self._gather(indices)
-        moments = Moments(self._count(indices, mean.device), mean, var)
+        moments = Moments(self._rule.counts(self._pending, indices), mean, var)
         if self.record is not None:
             self._keep(indices, moments)
-        self._block, self._block_state = indices, self.estimator.update(state, moments)
-        self._n_calls[indices] = self._n_calls.get(indices, 0) + 1
+        self._next = self._rule.update(self._next, indices, moments)
 
-    def _look_at(self, indices: tuple[int, ...]) -> None:
+    def _look_at(self, indices: Indices) -> None:
         """Refuse NaN and infinity, naming the first layer called; note layers with far-off means."""
         for index in sorted(indices, key=list(self._pending).index):
             mean, var = self._moments[:, self._bounds[index] : self._bounds[index + 1]]
@@ -266,39 +234,6 @@ class Walk:
                 raise NotANumberError(f"batch {self.n_updates}: NaN or infinity reaches {name}")
             if bool((mean.double().square() > FAR**2 * var.double()).any()):
                 self._far.add(index)
-
-    def _count(self, indices: Sequence[int], device: torch.device) -> Tensor:
-        """Values per channel of these layers' pending calls, for each channel; kept while the same."""
-        key = (*indices, *(self._pending[i] for i in indices))
-        if self._counts[0] != key:
-            sizes = torch.tensor([self.layers[i].n_channels for i in indices])
-            counts = torch.tensor([self._pending[i] for i in indices], dtype=torch.float64)
-            self._counts = (key, counts.repeat_interleave(sizes).to(device))
-        return self._counts[1]
-
-    def _gather(self, indices: tuple[int, ...]) -> State:
-        """The states of these layers side by side; scattered and joined anew only when they change."""
-        if indices == self._block:
-            return self._block_state
-        if self._block:
-            sizes = [self.layers[i].n_channels for i in self._block]
-            parts = zip(*(torch.split(part, sizes) for part in self._block_state), strict=True)
-            self._states.update(zip(self._block, parts, strict=True))
-            self._block, self._block_state = (), ()
-        chosen = [self._states[i] if i in self._states else self._start(i) for i in indices]
-        return tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
-
-    def _start(self, index: int) -> State:
-        own = self._own[index]
-        mean, var = own[0].double(), own[1].double()
-        if self.reset:
-            return self.estimator.start(torch.zeros_like(mean), torch.ones_like(var))
-        if own[2] is None and not isinstance(self.estimator, Ema):
-            name = self.layers[index].name
-            raise BnrecalError(
-                f"reset=False: {name} has no num_batches_tracked to go on from; valid with ema"
-            )
-        return self.estimator.resume(mean, var, self._tracked_before(index))
 
 
 def _is_double(layer: Layer) -> bool:

@@ -30,6 +30,13 @@ RULE = ("estimator", "momentum")
 # What a cell is, whoever measured it on whichever weights and images.
 SAME_CELL = ("task", "metric", *(axis.name for axis in AXES))
 
+METRIC_NAMES = {"map50": "mAP@0.5", "top1": "top-1"}
+
+
+def metric_name(metric: str) -> str:
+    """ "mAP@0.5", "top-1"; a metric that has no name for readers is called as it is."""
+    return METRIC_NAMES.get(metric, metric)
+
 
 def grid_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a study whose grid is the cell of these facts alone."""

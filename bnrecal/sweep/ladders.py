@@ -8,7 +8,8 @@ from bnrecal.errors import BnrecalError
 from bnrecal.plan.opened import Opened
 from bnrecal.report.analysis.choice import Setting, gaps
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.study.cells import STORED
+from bnrecal.study.axes import short_rule
+from bnrecal.study.cells import STORED, n_updates
 
 FEWEST_IMAGES = 64
 FAR = 16  # times the images of another estimator that are enough: then it is not worth going on
@@ -33,7 +34,7 @@ class Ladder:
 
     @property
     def name(self) -> str:
-        how = self.estimator if self.momentum is None else f"{self.estimator} {self.momentum:g}"
+        how = short_rule({"estimator": self.estimator, "momentum": self.momentum})
         return f"{how} bs {self.batch_size}"
 
 
@@ -60,7 +61,7 @@ def ladders_of(opened: Opened, batch_sizes: tuple[int, ...]) -> list[Ladder]:
 
 def counts_of(batch_size: int, n_calibration: int) -> tuple[int, ...]:
     """From about FEWEST_IMAGES, doubled, and last all whole batches."""
-    count = -(-FEWEST_IMAGES // batch_size) * batch_size
+    count = n_updates(FEWEST_IMAGES, batch_size) * batch_size
     if 2 * count > n_calibration:
         count = batch_size
     counts = []

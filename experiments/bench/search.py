@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from bnrecal import networks, tasks
 from bnrecal.executors.executor import Job
 from bnrecal.executors.workplace import Workplace
+from bnrecal.measure.measured import Measured
 from bnrecal.measure.prefixes import chain_of, grouped, n_nodes, tree_of
-from bnrecal.measure.recalibrated import Measured
 from bnrecal.measure.together import growing_evidence, measure_group
 from bnrecal.networks.embedded import SPACE
 from bnrecal.networks.network import plain_forward

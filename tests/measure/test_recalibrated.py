@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from bnrecal import networks, tasks
-from bnrecal.measure.recalibrated import Measured, measure
+from bnrecal.measure.measured import Measured
+from bnrecal.measure.recalibrated import measure
 from bnrecal.metrics.boxes import Detections, GroundTruth
 from bnrecal.metrics.map50 import map50
 from bnrecal.networks.embedded import NAMED

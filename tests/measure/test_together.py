@@ -12,8 +12,9 @@ from torch import Tensor
 from bnrecal import tasks
 from bnrecal.errors import NotANumberError
 from bnrecal.measure.images import FORWARD_IMAGES, ForwardSize
+from bnrecal.measure.measured import Measured
 from bnrecal.measure.prefixes import grouped
-from bnrecal.measure.recalibrated import Measured, measure
+from bnrecal.measure.recalibrated import measure
 from bnrecal.measure.together import Group, growing_evidence, measure_group, race_order
 from bnrecal.metrics.resampling import resampled
 from bnrecal.networks.embedded import EmbeddedSupernet

@@ -14,9 +14,10 @@ from bnrecal.report.analysis.choice import TOLERANCE, Choice, Gap, Setting, choo
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.finding import WARM
 from bnrecal.report.analysis.findings import time_name
-from bnrecal.report.analysis.sections import METRIC_NAMES, Section, orders_of
+from bnrecal.report.analysis.sections import Section, orders_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.analysis.wording import counted, listed
+from bnrecal.study.axes import metric_name
 
 MANY = 1000  # architectures a search may calibrate
 FEW_IMAGES = 1024  # below this another order of the images may give another figure
@@ -263,7 +264,7 @@ def _advice(sections: Sequence[Section], uncertainty: Uncertainty, tolerance: fl
     first = sections[0]
     return Advice(
         first.task,
-        METRIC_NAMES.get(first.metric, first.metric),
+        metric_name(first.metric),
         choice,
         cost,
         max(setting.seconds(cost) for setting in choice.settings),

@@ -14,9 +14,8 @@ from statistics import mean
 from typing import Any
 
 from bnrecal.errors import unknown_choice
-from bnrecal.report.analysis.sections import METRIC_NAMES
 from bnrecal.store.store import Row
-from bnrecal.study.axes import EXPERIMENT, rule
+from bnrecal.study.axes import EXPERIMENT, metric_name, rule
 from bnrecal.study.cells import STORED
 from bnrecal.study.recipe import Recipe
 from bnrecal.study.recipes import phrase, varied_fields
@@ -180,7 +179,7 @@ def _variants(rows: Sequence[Row], wanted_rows: str | None, wanted_columns: str 
     points = tuple(_point(row, recipes[row["trained"]], fields) for row in done)
     axes = _axes(points, fields)
     in_rows, in_columns = _chosen(axes, wanted_rows, wanted_columns)
-    metric = str(METRIC_NAMES.get(rows[0]["metric"], rows[0]["metric"]))
+    metric = metric_name(rows[0]["metric"])
     return Variants(rows[0]["task"], metric, axes, in_rows, in_columns, points, len(rows) - len(done))
 
 

@@ -12,10 +12,8 @@ from statistics import mean
 
 from bnrecal.report.analysis.wording import counted, listed
 from bnrecal.store.store import Row
-from bnrecal.study.axes import EXPERIMENT, RULE, rule
+from bnrecal.study.axes import EXPERIMENT, RULE, metric_name, rule
 from bnrecal.study.cells import STORED, n_updates
-
-METRIC_NAMES = {"map50": "mAP@0.5", "top1": "top-1"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Section:
 
     @property
     def metric_name(self) -> str:
-        return METRIC_NAMES.get(self.metric, self.metric)
+        return metric_name(self.metric)
 
     @property
     def how(self) -> str:

@@ -12,6 +12,7 @@ from bnrecal.report.analysis.sections import Section
 from bnrecal.report.analysis.time_model import TimeModel
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row
+from bnrecal.study.cells import n_updates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,7 +144,7 @@ def ranking(section: Section, uncertainty: Uncertainty) -> Draw:
     """Eval of every architecture at every setting, settings by number of updates."""
 
     def draw(axes: "Axes") -> None:
-        settings = sorted(section.settings, key=lambda s: (-(-s[1] // s[0]), s[1]))
+        settings = sorted(section.settings, key=lambda s: (n_updates(s[1], s[0]), s[1]))
         stands = bool(section.stored) and is_near(section, section.archs)
         for arch, (colour, mark, dash) in _styles(section.archs).items():
             found = [(k, section.at(*s)[arch]) for k, s in enumerate(settings) if arch in section.at(*s)]
@@ -154,7 +155,7 @@ def ranking(section: Section, uncertainty: Uncertainty) -> Draw:
             )
             if stands and arch in section.stored:
                 axes.plot([-1.0], [section.stored[arch]["eval"]], mark, color=colour, ms=5, mfc="none")
-        labels = [f"{size} x {-(-n // size):,}" for size, n in settings]
+        labels = [f"{size} x {n_updates(n, size):,}" for size, n in settings]
         labels = ["as it stands", *labels] if stands else labels
         axes.set_xticks(
             range(-1 if stands else 0, len(settings)), labels, rotation=60, ha="right", rotation_mode="anchor"

@@ -11,6 +11,7 @@ from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.terminal import figure
 from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
+from bnrecal.study.cells import n_updates
 
 NOTE = (
     "*update*: metric of the update pass, each batch predicted with the statistics as they stand right "
@@ -114,7 +115,7 @@ def _side_by_side(here: Section, published: Section) -> str:
     for size, n in sorted(set(here.settings) | set(published.settings)):
         both = [(published.at(size, n).get(arch), here.at(size, n).get(arch)) for arch in archs]
         cells = [_pair(row) for pair in both for row in pair]
-        rows.append([str(size), f"{n:,}", f"{-(-n // size):,}", *cells])
+        rows.append([str(size), f"{n:,}", f"{n_updates(n, size):,}", *cells])
     return _table(headers, rows)
 
 
