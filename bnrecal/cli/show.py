@@ -29,6 +29,7 @@ def show(key: str, out: Path, layout: str) -> int:
     KEY is the row's key or its first digits.
     """
     from bnrecal.store.provenance import command_of, row_of_key
+    from bnrecal.store.rows import is_evaluated
     from bnrecal.store.store import Store
 
     rows = Store(out).rows()
@@ -43,9 +44,9 @@ def show(key: str, out: Path, layout: str) -> int:
     inputs = row.get("inputs") or {}
     others = {n: v for n, v in row.items() if n not in (*CELL, *RESULT, *_SHOWN_ELSEWHERE)}
     for title, values in (
-        ("cell", {name: row[name] for name in CELL}),
+        ("cell", {name: row[name] for name in CELL if name in row}),
         ("inputs", inputs),
-        ("result", {name: row.get(name) for name in RESULT}),
+        ("result", {name: row.get(name) for name in RESULT if name in row or is_evaluated(row)}),
         ("environment", row["environment"]),
         ("further", others),
     ):

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def sweep(
         _ask(plan, store)
     store.prepare()
     resolved = store.keep_study(opened.study)
-    if force and store.set_aside({cell.key for cell in plan.cells_to_do}):
+    if force and store.set_aside({cell.key for cell in plan.todo}):
         plan = planning.plan(opened, store, replace(choice, force=False))
     kept = f", {plan.n_kept} kept from before" if plan.n_kept else ""
     click.echo(f"{_counted(plan)}{kept}; study: {resolved}", err=True)
@@ -91,9 +92,11 @@ def sweep(
 
 
 def _show_plan(plan: Any, store: Any) -> None:
+    from bnrecal.study import recipes
     from bnrecal.sweep.plan import estimated_s
 
-    lines = [_pass_line(todo, plan.opened.recipes) for todo in plan.passes]
+    varied = recipes.varied_fields(plan.opened.recipes)
+    lines = [_pass_line(todo, varied) for todo in plan.passes]
     todo_of = f"{len(plan.cells_to_do):,} of {counted(len(plan.cells), 'cell')} to do"
     n_evaluated = len(plan.cells_to_do) * plan.n_evaluation
     if plan.trainings:
@@ -133,20 +136,19 @@ def _ask(plan: Any, store: Any) -> None:
         raise BnrecalError(f"[train]: {what}; nothing was done")
 
 
-def _pass_line(todo: Any, recipes: Any) -> str:
+def _pass_line(todo: Any, varied: Collection[str]) -> str:
     from bnrecal.study.axes import label, short_rule
     from bnrecal.study.cells import Training
     from bnrecal.study.recipes import label as variant
-    from bnrecal.study.recipes import varied_fields
 
     cell = todo.first
     if isinstance(cell, Training):
-        return f"train {cell.arch or 'the supernet'}: {variant(cell.recipe, varied_fields(recipes))}"
+        return f"train {cell.name}: {variant(cell.recipe, varied)}"
     if cell.batch_size is None:
-        on = f", {variant(cell.trained.recipe, varied_fields(recipes))}" if cell.trained else ""
+        on = f", {variant(cell.trained.recipe, varied)}" if cell.trained else ""
         return label(vars(cell)) + on
     counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
-    on = f"  {variant(cell.trained.recipe, varied_fields(recipes))}" if cell.trained else ""
+    on = f"  {variant(cell.trained.recipe, varied)}" if cell.trained else ""
     how = short_rule(vars(cell))
     return f"{cell.arch}  bs {cell.batch_size:>3}  {how}  seed {cell.seed}  samples {counts}{on}"
 
@@ -199,10 +201,13 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
 
 def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     """Say what failed, now or before, and the command that does only that again; the exit code."""
+    from bnrecal.sweep.plan import trainings_under
+
     status = store.seen().status
     of = [cell for cell in plan.cells if choice.covers(cell)]
-    failed = [cell for cell in of if status.get(cell.key) == "failed"]
-    if not failed:
+    under = trainings_under(of)
+    failed, lost = ([c for c in cells if status.get(c.key) == "failed"] for cells in (of, under))
+    if not failed and not lost:
         if not plan.passes:
             done = f"all {len(of):,} cells are" if len(of) > 1 else "the one cell is"
             click.echo(f"{done} done; see `bnrecal report`", err=True)
@@ -210,5 +215,6 @@ def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     kinds = ", ".join(f"{n} {kind}" for kind, n in failures.items())
     study = str(store.keep_study(plan.study))
     again = shlex.join(["bnrecal", "sweep", "--study", study, "--out", str(store.folder), "--retry-failed"])
-    what = f"{len(failed)} of {len(of)} cells failed{f' ({kinds})' if kinds else ''}"
+    n, n_of, things = (len(failed), len(of), "cells") if failed else (len(lost), len(under), "trainings")
+    what = f"{n} of {n_of} {things} failed{f' ({kinds})' if kinds else ''}"
     return complain(f"{what}; these alone again: {again}", 3)

@@ -162,9 +162,10 @@ class Local:
         self.free.append(worker.device)
 
     def _is_overdue(self, worker: _Worker) -> bool:
-        limit = self.job.timeout_s
+        limit = self.job.timeout_s  # of walks: a training may take as long as it takes
         return (
             limit is not None
+            and not isinstance(worker.todo, TrainingPass)
             and worker.began is not None
             and (time.monotonic() > worker.began + limit + OVERTIME_S)
         )

@@ -19,7 +19,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.shipping import Bundle, pack
 from bnrecal.store.artefacts import packed
-from bnrecal.study.cells import AnyPass, Cell
+from bnrecal.study.cells import AnyPass, Cell, Training
 
 RETRIES = 2  # after a node or a process was lost
 POLL_S = 1.0  # how often a lost driver connection or new nodes are looked for
@@ -102,10 +102,13 @@ class RayCluster:
         import ray
 
         training = todo.first.trained if isinstance(todo.first, Cell) else None
-        if training is None or self.job.trained is None:
+        if training is None:
             return []
         if training.key not in self.artefacts:
-            self.artefacts[training.key] = ray.put(packed(Path(self.job.trained) / training.key))
+            data = network_of(self.job, training)
+            if data is None:
+                return []  # the node says what is missing
+            self.artefacts[training.key] = ray.put(data)
         return [self.artefacts[training.key]]
 
     def _result(self, task: Any, on_images: OnImages) -> Iterator[Outcome]:
@@ -156,6 +159,12 @@ class RayCluster:
         total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         name, each = ("GPU", 1.0) if self.needs["num_gpus"] else ("CPU", self.needs["num_cpus"])
         return max(1, int(total.get(name, 0) // each))
+
+
+def network_of(job: Job, training: Training) -> bytes | None:
+    """What was trained, packed; None where it does not lie in the job's folder."""
+    folder = Path(job.trained or "") / training.key
+    return packed(folder) if job.trained is not None and folder.is_dir() else None
 
 
 def _packed(job: Job) -> Bundle:

@@ -1,6 +1,7 @@
 """What a node of a Ray cluster does with a pass."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, Outcome
 from bnrecal.executors.workplace import Workplace
 from bnrecal.host.files import cache_folder
+from bnrecal.measure.trained import is_whole
 from bnrecal.store.artefacts import packed, trained_folder
 from bnrecal.store.artefacts import unpack as unpack_trained
 from bnrecal.study.cells import AnyPass, Cell, Training
@@ -30,23 +32,40 @@ def run_pass(
     try:
         workplace = _workplace(job, bundle)
         workplace.check(todo)
+        if artefact and isinstance(todo.first, Cell) and todo.first.trained is not None:
+            bring(workplace.job, todo.first.trained, lambda: _fetched(artefact[0]))
     except BnrecalError as error:
         return "lacks", f"{os.uname().nodename}: {error}"
-    if artefact:
-        _bring(workplace.job, todo.first, artefact)
     return "outcomes", [_sent(workplace.job, found) for found in workplace.run(todo, lambda *_: None)]
 
 
-def _bring(job: Job, cell: Cell | Training, artefact: list[Any]) -> None:
-    """The trained network of a cell into this node's folder, if it is not there."""
+def bring(job: Job, training: Training, fetch: Callable[[], bytes]) -> None:
+    """The trained network into this node's folder, if it does not stand there whole.
+
+    An earlier try may have left a checkpoint, or damage. The node's processes take turns.
+    """
+    from filelock import FileLock
+
+    assert job.trained is not None
+    folder = Path(job.trained) / training.key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{training.key}.lock"):
+        if not _stands(training, folder):
+            unpack_trained(fetch(), folder)
+
+
+def _stands(training: Training, folder: Path) -> bool:
+    try:
+        return is_whole(training, folder)
+    except BnrecalError:  # a file that says what lies there is damaged
+        return False
+
+
+def _fetched(reference: Any) -> bytes:
     import ray
 
-    assert isinstance(cell, Cell)
-    assert cell.trained is not None
-    assert job.trained is not None
-    folder = Path(job.trained) / cell.trained.key
-    if not folder.is_dir():
-        unpack_trained(ray.get(artefact[0]), folder)
+    found: bytes = ray.get(reference)
+    return found
 
 
 def _sent(job: Job, outcome: Outcome) -> Outcome:

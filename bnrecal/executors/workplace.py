@@ -25,7 +25,7 @@ from bnrecal.measure.recalibrated import measure
 from bnrecal.measure.trained import train_one, trained_source
 from bnrecal.networks.network import Network, NetworkSource
 from bnrecal.plan.opened import Opened
-from bnrecal.study.cells import AnyCell, AnyPass, Pass, Training, TrainingPass, pass_of
+from bnrecal.study.cells import AnyCell, AnyPass, Cell, Pass, Training, TrainingPass, pass_of
 from bnrecal.train.loop import Progress
 
 
@@ -54,6 +54,7 @@ class Workplace:
         self.source = opened.source if opened else networks.of(job.inputs, self.task)
         self.data_digest = self.task.data_digest()
         self.trained: tuple[str, NetworkSource] | None = None  # the last training a pass stood on
+        self.starts: dict[tuple[str | None, int], str] = {}  # digests of networks to be trained
 
     def run(self, todo: AnyPass, on_images: Said, threads: Threads | None = None) -> Iterator[Outcome]:
         """Yield an `Outcome` for every cell; whatever happens to the pass, its cells are accounted for.
@@ -192,19 +193,20 @@ class Workplace:
 
     def check(self, todo: AnyPass) -> None:
         """Refuse a pass whose data, weights or definitions are not the ones found here."""
-        if isinstance(todo, TrainingPass):
-            return  # looks for itself
-        digest = self.source.digest(todo.first.arch) if todo.first.trained is None else None
-        for cell in todo.cells:
-            for what, found, wanted in (
-                ("data", self.data_digest, cell.data_digest),
-                ("weights", digest or cell.weights_digest, cell.weights_digest),
-            ):
-                if found != wanted:
-                    raise BnrecalError(
-                        f"{what} here have digest {found}, the sweep was planned for {wanted}: "
-                        "they changed, or this machine has others"
-                    )
+        first = todo.first
+        training = first if isinstance(first, Training) else first.trained
+        _check("data here have", self.data_digest, first.data_digest)
+        if training is not None:
+            _check("network here has", self._network_digest(training), training.network_digest)
+        elif isinstance(first, Cell):
+            _check("weights here have", self.source.digest(first.arch), first.weights_digest)
+
+    def _network_digest(self, training: Training) -> str:
+        """Of the network before it is trained; its code is also what evaluates it afterwards."""
+        at = training.arch, training.recipe.seed
+        if at not in self.starts:
+            self.starts[at] = self.source.learner(*at).digest
+        return self.starts[at]
 
     def _outcome(
         self,
@@ -226,6 +228,14 @@ class Workplace:
             describe_environment(str(self.device)),
             result.evidence if result else None,
             usage=usage.so_far(),
+        )
+
+
+def _check(what: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise BnrecalError(
+            f"{what} digest {found}, the sweep was planned for {wanted}: changed since, or this machine has "
+            "others"
         )
 
 

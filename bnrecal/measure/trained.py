@@ -59,4 +59,4 @@ def trained_source(training: Training, inputs: Inputs, task: Task, folder: Path)
             "makes them again"
         )
     at = inputs.model_copy(update={"weights": str(found.weights)})
-    return networks.of(at, task, evaluation_conversion(training.recipe))
+    return networks.of(at, task, evaluation_conversion(training.recipe), alone=training.arch is not None)

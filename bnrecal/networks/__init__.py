@@ -11,11 +11,12 @@ from bnrecal.study.inputs import Inputs
 MODELS = "supernet, torchvision:NAME, timm:NAME or module:factory"
 
 
-def of(inputs: Inputs, task: Purpose, convert: Convert | None = None) -> NetworkSource:
+def of(inputs: Inputs, task: Purpose, convert: Convert | None = None, alone: bool = False) -> NetworkSource:
     """The source these inputs name, for networks that predict what `task` scores.
 
     `convert` gives a copy of a network with the layers that the weights are for; equal ones have equal
-    `repr`. It is applied before weights are loaded.
+    `repr`. It is applied before weights are loaded. `alone`: these are of one architecture trained by
+    itself, whatever the supernet it is a path of.
 
     Raises BnrecalError for an unknown name, a factory that fails, and weights of another network.
     """
@@ -35,7 +36,7 @@ def of(inputs: Inputs, task: Purpose, convert: Convert | None = None) -> Network
         return TimmModels(name, weights, task, convert)
     from bnrecal.networks.own import OwnNetworks
 
-    return OwnNetworks(inputs.model, weights, task, convert)
+    return OwnNetworks(inputs.model, weights, task, convert, alone=alone)
 
 
 def preprocessing(inputs: Inputs, metric: str) -> dict[str, Any]:

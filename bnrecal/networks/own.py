@@ -61,8 +61,11 @@ class OwnNetworks(BuiltNetworks):
         task: Purpose,
         convert: Convert | None = None,
         seed: int = INITIAL_SEED,
+        alone: bool = False,
     ) -> None:
+        """`alone`: the weights are of one architecture by itself, not of a supernet that builds it."""
         super().__init__(spec, weights, task, convert)
+        self.alone = alone
         given = {
             "n_classes": len(task.classes),
             "channels": task.input_shape[0],
@@ -81,13 +84,14 @@ class OwnNetworks(BuiltNetworks):
                 f"--model: {spec} has no predict(output); task {task.name} needs one that gives "
                 "bnrecal.metrics.boxes.Detections"
             )
-        if self._is_module_that_builds:
+        if self._is_filled_whole:
             self.made = self.made if convert is None else convert(self.made)
             super().fill(self.made)
 
     @property
-    def _is_module_that_builds(self) -> bool:
-        return self._builds and isinstance(self.made, nn.Module)
+    def _is_filled_whole(self) -> bool:
+        """Whether weights go into the module that builds, before it does."""
+        return self._builds and isinstance(self.made, nn.Module) and not self.alone
 
     def random(self, n: int, seed: int) -> tuple[str, ...]:
         sample = getattr(self.made, "sample", None)
@@ -172,12 +176,12 @@ class OwnNetworks(BuiltNetworks):
 
     def fill(self, module: nn.Module) -> None:
         """Weights go into the supernet, if it is a module, before it builds."""
-        if not self._is_module_that_builds:
+        if not self._is_filled_whole:
             super().fill(module)
 
     def _converted(self, network: Network) -> Network:
         """A supernet that is a module was converted before it was filled."""
-        return network if self._is_module_that_builds else super()._converted(network)
+        return network if self._is_filled_whole else super()._converted(network)
 
     def learner(self, arch: str | None, seed: int) -> Learner:
         """What the factory gives under `torch.manual_seed(seed)`; for None its supernet."""

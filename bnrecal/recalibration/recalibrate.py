@@ -17,7 +17,7 @@ from bnrecal.recalibration.batches import Forward, call, exactly
 from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
 from bnrecal.recalibration.exact import check_rereadable, exact_statistics
 from bnrecal.recalibration.frozen import Frozen, left_by_mode
-from bnrecal.recalibration.layers import find_layers, inner_of
+from bnrecal.recalibration.layers import Layer, find_layers, inner_of
 from bnrecal.recalibration.merge import is_first, n_processes, together, walked
 from bnrecal.recalibration.progress import Progress, Tell, following, n_images_in
 from bnrecal.recalibration.scope import copies, put_back
@@ -163,12 +163,12 @@ def recalibrate(
     ready: list[tuple[frozenset[int], Iterable[Any]]] = []
     together(lambda: ready.append(prepared()))
     wanted, batches = ready[0]
-    _, left_alone = find_layers(model, frozen)
+    live, left_alone = find_layers(model, frozen)
     said = left_by_mode(model, frozen)
     if said:
         warnings.warn(said, FrozenWarning, stacklevel=2)
     device = next((b.device for b in model.buffers()), torch.device("cpu"))
-    before = _held(model)
+    before = _held(live)
     started = now_s(device)
     with following(progress, "recalibrating", "images", here=is_first()) as tell:
         counter = _Counter(tell, None if estimator == "exact" else n_images_in(batches, n_samples))
@@ -193,8 +193,8 @@ def recalibrate(
     )
 
 
-def _held(model: nn.Module) -> dict[str, tuple[Pair, float]]:
-    """Copies of each live layer's statistics, and its eps."""
+def _held(layers: Iterable[Layer]) -> dict[str, tuple[Pair, float]]:
+    """Copies of these layers' statistics, and their eps."""
     return {
         layer.name: (
             (
@@ -203,7 +203,7 @@ def _held(model: nn.Module) -> dict[str, tuple[Pair, float]]:
             ),
             layer.module.eps,
         )
-        for layer in find_layers(model)[0]
+        for layer in layers
     }
 
 

@@ -2,6 +2,8 @@
 
 import io
 import tarfile
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from bnrecal.errors import BnrecalError
@@ -24,13 +26,23 @@ def packed(folder: Path) -> bytes:
 
 
 def unpack(data: bytes, folder: Path) -> None:
-    """The files of an archive, wholly or not at all; a folder that is there stays.
+    """The files of an archive, wholly or not at all, in the place of what an earlier try left there.
 
     Raises BnrecalError where the disk does not take them.
     """
     try:
-        if not folder.is_dir():
-            with appearing_folder(folder) as work, tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        with appearing_folder(folder) as work:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
                 archive.extractall(work, filter="data")  # nothing outside the folder, no devices
+            _set_aside(folder)
     except (OSError, tarfile.TarError) as error:
         raise BnrecalError(f"{folder}: a trained network cannot be written: {error}") from None
+
+
+def _set_aside(folder: Path) -> None:
+    """Remove what stands there, its name first."""
+    with (
+        suppress(FileNotFoundError),
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as away,
+    ):
+        folder.rename(Path(away) / "old")

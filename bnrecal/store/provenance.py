@@ -7,7 +7,8 @@ from typing import Any
 from bnrecal.errors import BnrecalError
 from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import grid_of
-from bnrecal.study.inputs import Inputs
+from bnrecal.study.inputs import Inputs, valid
+from bnrecal.study.recipe import Recipe
 from bnrecal.study.study import Study, make_study
 
 
@@ -29,6 +30,17 @@ def inputs_of(row: Row) -> Mapping[str, Any]:
     return row.get("inputs") or {"task": row["task"]}
 
 
+def recipe_of(row: Row) -> Recipe | None:
+    """How the row's network was trained, if a study did.
+
+    Raises BnrecalError, naming the row, for what is no recipe here: one of a newer version has more fields.
+    """
+    found = row.get("recipe")
+    if found is None:
+        return None
+    return valid(Recipe, found, dict.fromkeys(found, f"row {row['key']}: recipe"))
+
+
 def study_of(row: Row) -> Study:
     """The study of this row's cell alone; raises BnrecalError where the row cannot be one's."""
     settings = {**inputs_of(row), **grid_of(row), "baseline": False}
@@ -43,7 +55,7 @@ def command_of(row: Row, folder: Path) -> list[str]:
     kept = folder / str(row.get("study"))
     if row.get("trained") is not None or not is_evaluated(row):  # a recipe has no options, only a file
         which = [] if not is_evaluated(row) else ["--only", f"key={row['key']}"]
-        return [*words, "--study", str(kept), *which, "--out", f"again-{row['key'][:8]}"]
+        return [*words, "--study", str(kept), *which, *_threads(row), "--out", f"again-{row['key'][:8]}"]
     if kept.parent == folder and kept.is_file():  # a row may name any path; only a file beside it is meant
         words += ["--study", str(kept)]
     else:
@@ -58,10 +70,13 @@ def command_of(row: Row, folder: Path) -> list[str]:
     for name, value in grid_of(row).items():
         words += [_flag(name), _text(value)]
     words.append("--no-baseline")
+    return [*words, *_threads(row), "--out", f"again-{row['key'][:8]}"]
+
+
+def _threads(row: Row) -> list[str]:
+    """As many as then: a convolution may round otherwise under another number."""
     threads = row["environment"].get("threads")
-    if isinstance(threads, int):
-        words += ["--threads", str(threads)]
-    return [*words, "--out", f"again-{row['key'][:8]}"]
+    return ["--threads", str(threads)] if isinstance(threads, int) else []
 
 
 def _flag(name: str) -> str:

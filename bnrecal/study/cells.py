@@ -29,6 +29,11 @@ def n_updates(n_samples: int, batch_size: int | None) -> int:
     return -(-n_samples // batch_size) if batch_size else 0
 
 
+def trained_name(arch: str | None) -> str:
+    """What a training trains, in words."""
+    return arch or "the supernet"
+
+
 def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -50,6 +55,11 @@ class Training:
     network_digest: str
     recipe: Recipe
     n_samples: int
+
+    @property
+    def name(self) -> str:
+        """What is trained, in words."""
+        return trained_name(self.arch)
 
     def facts(self) -> dict[str, Any]:
         """The scientific fields of a row, flat."""

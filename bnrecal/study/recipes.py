@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from bnrecal.errors import unknown_choice
+from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.study.inputs import valid
 from bnrecal.study.recipe import Recipe, without_effect
 
@@ -25,6 +25,8 @@ def recipes_of(table: Mapping[str, Any], places: Mapping[str, str] | None = None
     for name in table:
         if name not in fields:
             raise unknown_choice("setting", name, fields, places.get(name, name))
+        if isinstance(table[name], list | tuple) and not table[name]:
+            raise BnrecalError(f"{places.get(name, name)}: an empty list; needs a value or several")
     values = [_values(name, value) for name, value in table.items()]
     every = [
         valid(Recipe, dict(zip(table, combination, strict=True)), places)

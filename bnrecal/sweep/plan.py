@@ -69,11 +69,15 @@ def plan(opened: Opened, store: Store, choice: Choice | None = None) -> Plan:
     cells = cells_of(opened)
     status = store.seen().status
     done = {key for key, found in status.items() if found == "done"}
-    left = choice.among(cells, done, status.keys() - done)
+    failed = status.keys() - done
+    if choice.retry_failed:  # a sweep that was stopped may not have come to the cells of a failed training
+        failed |= {cell.key for cell in cells if cell.trained and cell.trained.key in failed} - done
+    left = choice.among(cells, done, failed)
+    again = choice.retry_failed or choice.force
     trainings = [
         training
         for training in trainings_under(left)
-        if _is_to_do(training, status.get(training.key), store.folder, choice.retry_failed)
+        if _is_to_do(training, status.get(training.key), store.folder, again)
     ]
     todo: tuple[AnyCell, ...] = (*trainings, *left)
     n_rows = {cell.key: store.seen().n_rows.get(cell.key, 0) for cell in todo}
@@ -87,10 +91,10 @@ def trainings_under(cells: Iterable[Cell]) -> list[Training]:
     return list({cell.trained.key: cell.trained for cell in cells if cell.trained}.values())
 
 
-def _is_to_do(training: Training, status: str | None, out: Path, retry_failed: bool) -> bool:
+def _is_to_do(training: Training, status: str | None, out: Path, failed_again: bool) -> bool:
     """A finished training is done again when its weights are gone or damaged."""
     if status != "done":
-        return status is None or retry_failed
+        return status is None or failed_again
     from bnrecal.measure.trained import is_whole
 
     return not is_whole(training, trained_folder(out) / training.key)

@@ -17,7 +17,7 @@ from rich.text import Text
 from bnrecal.report.formats.grid import Place, grid_table, place_of
 from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import label, varied
-from bnrecal.study.cells import AnyPass, Cell, TrainingPass
+from bnrecal.study.cells import AnyPass, Cell, TrainingPass, trained_name
 from bnrecal.study.recipe import Recipe
 from bnrecal.study.recipes import label as variant
 from bnrecal.study.recipes import varied_fields
@@ -68,6 +68,7 @@ class SweepProgress:
             speed_estimate_period=20,
         )
         self.task = self.bar.add_task("starting", total=n_images)
+        self.is_of_trained = bool(recipes)
         self.planned = [] if recipes else [place_of(vars(cell)) for cell in cells]
         self.varied_in_training = varied_fields(recipes)
         self.varied = varied(vars(cell) for cell in cells)  # what a line has to say to name one cell
@@ -88,13 +89,15 @@ class SweepProgress:
     ) -> None:
         if self.console.is_terminal:
             self.live.stop()
+            if self.is_of_trained:  # a place of the table would be of several cells; each had its line
+                return
             self.console.print(self._table(FINAL_LINES))
 
     def images(self, todo: AnyPass, n: int, said: str = "", /) -> None:
         """`n` more calibration images of this pass are done."""
         self.images_done += n
         if isinstance(todo, TrainingPass):
-            what = f"{self._variant(todo.training.recipe)}: {said}"
+            what = f"{todo.training.name}, {self._variant(todo.training.recipe)}: {said}"
         else:
             self.running = frozenset(place_of(vars(cell)) for cell in todo.cells)
             size = todo.first.batch_size
@@ -129,7 +132,8 @@ class SweepProgress:
 
     def _trained(self, row: Row) -> None:
         """A line for a network that is trained, or could not be."""
-        head = f"[{self.n_done}/{self.n_cells}] trained: {self._variant(Recipe(**row['recipe']))}"
+        name = trained_name(row["arch"])
+        head = f"[{self.n_done}/{self.n_cells}] trained {name}: {self._variant(Recipe(**row['recipe']))}"
         tail = f"loss {row['loss']:.4f}, {row['train_s']:.0f} s" if row["status"] == "done" else "failed"
         if row["status"] == "failed":
             tail += f": {row['error']}"

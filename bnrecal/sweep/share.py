@@ -7,7 +7,7 @@ when its training is done, before further trainings.
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -95,6 +95,13 @@ class Share:
             self.ready.extendleft(reversed(passes_of(cells)))
         else:
             self.lost += cells
+
+    def taken_lost(self) -> Iterator[Cell]:
+        """Those of the lost cells that are ours to write a row of, one after another."""
+        while self.lost:
+            cell = self.lost.pop(0)
+            if self._take(cell):
+                yield cell
 
     def _is_trained(self, training: Training) -> bool:
         return self.claimed.store.seen().status.get(training.key) == "done"

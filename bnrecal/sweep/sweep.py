@@ -63,10 +63,10 @@ def _outcomes(share: Share, executor: Executor, store: Store, on_images: OnImage
 
 
 def _lost(share: Share, store: Store) -> Iterator[Outcome]:
-    while share.lost:
-        cell = share.lost.pop(0)
+    rows = store.rows() if share.lost else []
+    for cell in share.taken_lost():
         assert cell.trained is not None
-        errors = [row["error"] for row in store.rows() if row["key"] == cell.trained.key]
+        errors = [row["error"] for row in rows if row["key"] == cell.trained.key]
         reason = f"its training {cell.trained.key[:8]} failed: {errors[-1] if errors else 'no row of it'}"
         yield from failed([cell], "", NOT_TRAINED, reason)
 

@@ -31,7 +31,7 @@ def test_a_study_trains_and_evaluates_what_it_trained(bnrecal: Callable[..., Any
     ran = bnrecal(*SWEEP)
     assert ran.code == 0, ran.err
     assert "2 networks to train, 6 cells in 4 passes" in ran.err
-    assert "trained: norm batch 4: loss" in ran.err
+    assert "trained net: norm batch 4: loss" in ran.err
     rows = Store(Path("results")).rows()
     trained = {row["key"]: row for row in rows if not is_evaluated(row)}
     assert [row["recipe"]["norm_batch"] for row in trained.values()] == [4, 8]

@@ -21,6 +21,7 @@ from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.uncertainty import LEVEL, Uncertainty
 
 FEWEST_TRAININGS = 3  # fewer say nothing about others
+AS_THEY_STAND = "networks as they stand"
 TRAININGS, IMAGES = "trainings", "evaluation images"
 
 
@@ -104,9 +105,14 @@ def half_width(group: Group, uncertainty: Uncertainty) -> float | None:
 
 def noise_of(variants: Variants) -> str:
     """What the intervals of its tables are over."""
-    n = len(variants.training_seeds)
-    if n >= FEWEST_TRAININGS:
-        return f"half of the 95 % interval over {n} trainings that differ by their seed (Student's t)"
+    groups = [g for block in variants.blocks for g in (*block.groups.values(), *block.stored.values())]
+    counts = {len(group.by_training) for group in groups}
+    enough = sorted(n for n in counts if n >= FEWEST_TRAININGS)
+    if enough:
+        n = f"{enough[0]}" if len(enough) == 1 else f"{enough[0]} to {enough[-1]}"
+        over = f"half of the 95 % interval over {n} trainings that differ by their seed (Student's t)"
+        others = " where there are so many, elsewhere over the evaluation images (bootstrap)"
+        return over + (others if min(counts) < FEWEST_TRAININGS else "")
     return (
         "half of the 95 % interval over the evaluation images (bootstrap); trainings of other seeds may "
         "differ more"
@@ -117,13 +123,17 @@ def axis_findings(variants: Variants, uncertainty: Uncertainty) -> list[Finding]
     """One for what re-estimation gives back, then one for each axis: its best and its worst value."""
     found = [_given_back(variants, uncertainty)] if variants.training_axes else []
     for name in variants.axes:
-        points = [p for p in variants.points if not p.is_stored] or list(variants.points)
-        found.append(_along(variants, name, points, uncertainty))
+        stored = [p for p in variants.points if p.is_stored]
+        points = [p for p in variants.points if not p.is_stored] or stored
+        along = _along(variants, name, points, uncertainty)
+        if along is None and name in variants.training_axes:  # some have nothing to re-estimate
+            along = _along(variants, name, stored, uncertainty, f", {AS_THEY_STAND}")
+        found.append(along)
     return [finding for finding in found if finding is not None]
 
 
 def _along(
-    variants: Variants, name: str, points: Sequence[Point], uncertainty: Uncertainty
+    variants: Variants, name: str, points: Sequence[Point], uncertainty: Uncertainty, which: str = ""
 ) -> Finding | None:
     """Of cells that were measured at every value of the axis: best and worst, and whether they differ."""
     values = variants.axes[name]
@@ -144,12 +154,12 @@ def _along(
     names = f"{said(name, best)} ({level[best]:.4f}) and {said(name, worst)} ({level[worst]:.4f})"
     if gap.is_clear:
         text = (
-            f"Along {name}: {said(name, best)} scores highest, {level[best]:.4f}, and {said(name, worst)} "
-            f"lowest, {level[worst]:.4f}: {gap.mean:.4f} apart ({gap.interval}{adjusted}; {of})."
+            f"Along {name}{which}: {said(name, best)} scores highest, {level[best]:.4f}, and "
+            f"{said(name, worst)} lowest, {level[worst]:.4f}: {gap.mean:.4f} apart ({gap.interval}{adjusted}; {of})."
         )
     else:
         text = (
-            f"Along {name}: no value is told from another. The farthest apart, {names}, differ by "
+            f"Along {name}{which}: no value is told from another. The farthest apart, {names}, differ by "
             f"{gap.mean:.4f} ({gap.interval}{adjusted}; {of})."
         )
     return Finding(f"along {name}", text)
@@ -164,11 +174,10 @@ def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
     how = ", ".join(said(name, value) for name, value in setting.items())
     items, clear = [], []
     by_variant = grouped(variants.points, lambda p: tuple(p.at[name] for name in variants.training_axes))
-    for place, group in by_variant.items():
-        pairs = _pairs(group.points, setting)
-        if not pairs:
-            continue
-        gain = difference(pairs, uncertainty, len(by_variant))
+    paired = {place: _pairs(group.points, setting) for place, group in by_variant.items()}
+    paired = {place: pairs for place, pairs in paired.items() if pairs}
+    for place, pairs in paired.items():
+        gain = difference(pairs, uncertainty, len(paired))
         clear.append((gain.is_clear and gain.mean > 0, gain.is_clear and gain.mean < 0))
         name = ", ".join(said(n, v) for n, v in zip(variants.training_axes, place, strict=True))
         before, after = (mean(p.row["eval"] for p in points) for points in zip(*pairs, strict=True))

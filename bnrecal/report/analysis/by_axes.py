@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 from bnrecal.errors import unknown_choice
+from bnrecal.store.provenance import recipe_of
 from bnrecal.store.store import Row
 from bnrecal.study.axes import EXPERIMENT, metric_name, rule
 from bnrecal.study.cells import STORED
@@ -115,15 +116,19 @@ class Variants:
                 beside[tuple(point.at[name] for name in stored_by)].append(point)
             else:
                 together[tuple(point.at[name] for name in others)].append(point)
-        blocks = []
+        blocks, shown = [], set()
         for place in sorted(together, key=lambda place: self._ranks(others, place)):
             mine = tuple(v for name, v in zip(others, place, strict=True) if name in stored_by)
             title = ", ".join(said(name, value) for name, value in zip(others, place, strict=True))
             blocks.append(self._block(title, together[place], beside.get(mine, [])))
+            shown.add(mine)
         if not blocks or not {self.rows, self.columns} & set(OF_STATISTICS):  # no room for it in the tables
             blocks = [
                 self._block(self._stored_title(stored_by, p), found, []) for p, found in beside.items()
             ] + [Block(block.title, block.groups, {}) for block in blocks]
+        else:  # networks without statistics have no cells but these
+            alone = {place: found for place, found in beside.items() if place not in shown}
+            blocks += [self._block(self._stored_title(stored_by, p), [], found) for p, found in alone.items()]
         return tuple(blocks)
 
     def _stored_title(self, names: Sequence[str], place: Place) -> str:
@@ -173,7 +178,7 @@ def variants_of(rows: Iterable[Row], wanted_rows: str | None, wanted_columns: st
 
 
 def _variants(rows: Sequence[Row], wanted_rows: str | None, wanted_columns: str | None) -> Variants:
-    recipes = {row["trained"]: Recipe(**row["recipe"]) for row in rows}
+    recipes = {row["trained"]: recipe_of(row) or Recipe() for row in rows}
     fields = [name for name in varied_fields(list(recipes.values())) if name != "seed"]
     done = [row for row in rows if row["status"] == "done"]
     points = tuple(_point(row, recipes[row["trained"]], fields) for row in done)

@@ -1,6 +1,6 @@
 """Two sets of results, cell by cell: did eval fall?
 
-Cells are matched by what was asked for (task, architecture, rule, batch size, samples, seed), not by
+Cells are matched by what was asked for (task, architecture, recipe, rule, batch size, samples, seed), not by
 their keys, so that other weights, data or code can be compared. Where both evaluated the same images the
 interval of the difference is paired.
 """
@@ -16,8 +16,10 @@ from rich.text import Text
 
 from bnrecal.report.analysis.uncertainty import Interval, Uncertainty, percentile_interval
 from bnrecal.report.analysis.wording import counted
+from bnrecal.store.provenance import recipe_of
 from bnrecal.store.store import Row
 from bnrecal.study.axes import SAME_CELL, rule
+from bnrecal.study.recipes import label, varied_fields
 
 Place = tuple[object, ...]
 
@@ -28,6 +30,7 @@ class Pair:
 
     task: str
     arch: str
+    recipe: str | None  # how it was trained, where a study did: what tells it from the others
     rule: str
     batch_size: int | None
     n_samples: int
@@ -67,7 +70,10 @@ def compare(
     old = {_place(row): row for row in before if row["status"] == "done"}
     new = {_place(row): row for row in after}
     both = [place for place in old if place in new]
-    pairs = tuple(_pair(old[place], new[place], intervals, tolerance) for place in both)
+    recipes = {place: recipe_of(old[place]) for place in both}
+    varied = varied_fields([recipe for recipe in recipes.values() if recipe is not None])
+    names = {place: None if found is None else label(found, varied) for place, found in recipes.items()}
+    pairs = tuple(_pair(old[at], new[at], names[at], intervals, tolerance) for at in both)
     notes = []
     for name, what in (
         ("weights_digest", "weights"),
@@ -81,16 +87,25 @@ def compare(
 
 
 def _place(row: Row) -> Place:
-    return tuple(row[name] for name in SAME_CELL)
+    recipe = row.get("recipe")
+    trained = None if recipe is None else json.dumps(recipe, sort_keys=True)
+    return *(row[name] for name in SAME_CELL), trained
 
 
-def _pair(old: Row, new: Row, intervals: tuple[Uncertainty, Uncertainty], tolerance: float) -> Pair:
+def _pair(
+    old: Row,
+    new: Row,
+    recipe: str | None,
+    intervals: tuple[Uncertainty, Uncertainty],
+    tolerance: float,
+) -> Pair:
     interval, paired = (None, False) if new["status"] != "done" else _interval(old, new, intervals)
     after = new["eval"] if new["status"] == "done" else None
     low, high = interval or (None, None)
     return Pair(
         old["task"],
         old["arch"],
+        recipe,
         rule(old["estimator"], old["momentum"]),
         old["batch_size"],
         old["n_samples"],
@@ -184,7 +199,7 @@ def _line(pair: Pair) -> list[str]:
     interval = "" if pair.low is None or pair.high is None else f"{pair.low:+.4f} {pair.high:+.4f}"
     word = "" if pair.verdict == "same" else pair.verdict
     return [
-        pair.arch,
+        pair.arch if pair.recipe is None else f"{pair.arch}, {pair.recipe}",
         how,
         "" if pair.batch_size is None else str(pair.batch_size),
         "" if pair.batch_size is None else str(pair.n_samples),

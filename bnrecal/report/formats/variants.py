@@ -30,11 +30,11 @@ def _table(variants: Variants, block: Block, uncertainty: Uncertainty) -> TextTa
         half = half_width(group, uncertainty)
         return f"{group.eval:.4f}" + ("" if half is None else f" ±{half:.3f}".replace("0.", "."))
 
-    row_values, column_values = (
-        _present(variants, name, {at[k] for at in block.groups})
-        for k, name in enumerate((variants.rows, variants.columns))
-    )
     stored_as_row = variants.rows in OF_STATISTICS
+    row_values, column_values = (
+        _present(variants, name, {at[k] for at in block.groups} | (set(block.stored) if lies else set()))
+        for k, name, lies in ((0, variants.rows, not stored_as_row), (1, variants.columns, stored_as_row))
+    )
     rows = [
         (_heading(row), *(text(block.groups.get((row, column))) for column in column_values))
         for row in row_values
@@ -59,7 +59,7 @@ def _stored_row(block: Block, columns: Sequence[Any], text: Callable[[Group | No
 
 
 def _present(variants: Variants, name: str, found: set[Any]) -> Sequence[Any]:
-    return [value for value in variants.axes.get(name, (None,)) if value in found]
+    return [value for value in variants.axes.get(name, (None,)) if value in found] or [None]
 
 
 def _heading(value: Any) -> str:

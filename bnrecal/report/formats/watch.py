@@ -11,8 +11,14 @@ from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.wording import counted
 from bnrecal.report.formats.grid import grid_table
 from bnrecal.report.formats.terminal import figure
+from bnrecal.store.provenance import recipe_of
+from bnrecal.store.rows import is_evaluated
 from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import label
+from bnrecal.study.cells import trained_name
+from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipes import label as variant
+from bnrecal.study.recipes import varied_fields
 
 EVERY_S = 1.0
 
@@ -28,10 +34,16 @@ def watch(store: Store, console: Console, rounds: int | None = None, every_s: fl
 
 
 def picture(rows: Sequence[Row], height: int) -> RenderableType:
-    """The table of what is there, and one line that sums it up."""
+    """The table of what is there, and one line that sums it up.
+
+    Networks of several recipes have one place in such a table: where some were trained, the latest lines.
+    """
     if not rows:
         return Text("no rows yet")
-    return Group(grid_table(rows, most_lines=max(5, height - 6)), Text(summary(rows)))
+    most_lines = max(5, height - 6)
+    if any(row.get("trained") is not None for row in rows):
+        return Group(Text("\n".join(lines_of(rows)[-most_lines:])), Text(summary(rows)))
+    return Group(grid_table(rows, most_lines=most_lines), Text(summary(rows)))
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -47,16 +59,32 @@ def _lines(store: Store, console: Console, rounds: int | None, every_s: float) -
     seen = 0
     for _ in _rounds(rounds, every_s):
         rows = store.rows()
-        for row in rows[seen:]:
-            console.print(line(row), markup=False, highlight=False, soft_wrap=True)
+        for text in lines_of(rows)[seen:]:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         seen = max(seen, len(rows))
 
 
-def line(row: Row) -> str:
-    """One row in one line."""
-    head = label(row, ("estimator",))
+def lines_of(rows: Sequence[Row]) -> list[str]:
+    """Each row in one line; of a recipe what differs from the defaults or from others."""
+    recipes = [recipe_of(row) for row in rows]
+    varied = varied_fields([Recipe(), *filter(None, recipes)])
+    return [
+        line(row, "" if recipe is None else variant(recipe, varied))
+        for row, recipe in zip(rows, recipes, strict=True)
+    ]
+
+
+def line(row: Row, trained: str = "") -> str:
+    """One row in one line; `trained` says how its network was."""
+    if is_evaluated(row):
+        head = ", ".join(filter(None, (label(row, ("estimator",)), trained)))
+    else:
+        head = f"trained {trained_name(row['arch'])}: {trained}"
     if row["status"] == "failed":
         return f"{head}: failed: {row['error']}"
+    if not is_evaluated(row):
+        loss = "" if row["loss"] is None else f"loss {figure(row['loss'])}, "
+        return f"{head}: {loss}{row['train_s']:.0f} s"
     update = "" if row["update"] is None else f"update {figure(row['update'])} "
     return f"{head}: {update}eval {figure(row['eval'])}"
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import t
 
 from bnrecal.errors import BnrecalError
-from bnrecal.report.analysis.axis_findings import axis_findings, half_width
+from bnrecal.report.analysis.axis_findings import axis_findings, half_width, noise_of
 from bnrecal.report.analysis.by_axes import Variants, variants_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.variants import text_tables
@@ -157,3 +157,48 @@ def test_kinds_of_network_without_statistics_are_a_table_of_their_own() -> None:
     assert table.title == "as it stands"
     assert [cells[:2] for cells in table.rows] == [("gn", "0.5000"), ("ln", "0.4000")]
     assert [finding.topic for finding in axis_findings(found, NOTHING)] == ["along norm"]
+
+
+def test_a_norm_without_statistics_stands_beside_one_with(tmp_path: Path) -> None:
+    """gn has a stored cell alone: its figure is in the tables whatever the rows and columns, and norms are
+    compared as they stand."""
+    rows = [*trained({"norm": "gn"}, {("stored", None): 0.6123}), *trained({}, dict.fromkeys(RULES, 0.5))]
+    for axes in ((None, None), ("statistics", "norm"), ("norm", "images"), ("statistics", "images")):
+        found = the_one(rows, *axes)
+        text = [cell for table in text_tables(found, NOTHING) for line in table.rows for cell in line]
+        assert text.count("0.6123") == 1, axes
+        for table in text_tables(found, NOTHING):
+            assert {len(line) for line in table.rows} == {len(table.headers)}
+    assert "Along norm, networks as they stand: " in along(rows, "norm")
+    assert "gn (0.6123) and bn (0.5000)" in along(rows, "norm")
+
+
+def test_what_intervals_are_over_is_said_of_those_there_are() -> None:
+    """A training lost: some intervals are over trainings, others over images; and how many trainings."""
+    rows = study({2: 0.0, 8: 0.0})
+    assert "over 3 trainings" in noise_of(the_one(rows))
+    lost = [one for one in rows if not (one["recipe"].get("seed") == 2 and one["recipe"]["norm_batch"] == 8)]
+    said = noise_of(the_one(lost))
+    assert "over 3 trainings" in said
+    assert "elsewhere over the evaluation images" in said
+    more = study({2: 0.0, 8: 0.0}, n_seeds=4)
+    some = [one for one in more if not (one["recipe"].get("seed") == 2 and one["recipe"]["norm_batch"] == 8)]
+    assert "over 3 to 4 trainings" in noise_of(the_one(some))
+
+
+def test_intervals_are_adjusted_for_the_comparisons_that_are_told() -> None:
+    """A kind of network with nothing to re-estimate is no comparison: the others' intervals stay."""
+    rows = study({2: 0.05, 8: -0.03})
+    only = axis_findings(the_one(rows), NOTHING)[0]
+    beside = axis_findings(the_one([*rows, *trained({"norm": "gn"}, {("stored", None): 0.6})]), NOTHING)[0]
+    assert "adjusted for 2 comparisons" in beside.text
+    assert [i.partition(": ")[2].partition("(")[2] for i in beside.items] == [
+        i.partition(": ")[2].partition("(")[2] for i in only.items
+    ]
+
+
+def test_a_recipe_of_a_newer_version_is_one_line() -> None:
+    """A field that this version does not know: an error that names row and field."""
+    rows = trained({"norm_batch": 2, "unheard_of": 3}, {("stored", None): 0.5})
+    with pytest.raises(BnrecalError, match=rf"row {rows[0]['key']}: recipe: unknown setting 'unheard_of'"):
+        the_one(rows)

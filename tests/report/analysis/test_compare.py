@@ -139,3 +139,19 @@ def test_a_folder_without_rows_is_named(bnrecal: Callable[..., Any], tmp_path: P
     ran = bnrecal("compare", results(tmp_path / "one", RIGHT), tmp_path / "nowhere")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "nowhere: no rows there" in ran.err
+
+
+def test_trained_cells_are_matched_by_their_recipe(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """Cells that differ by recipe alone are different cells, whatever their order, and named by it."""
+    recipes = ({"norm_batch": 4}, {"norm_batch": 8}, None)
+    for name, order in (("one", (0, 1, 2)), ("two", (2, 1, 0))):
+        store = Store(tmp_path / name)
+        store.prepare()
+        for k in order:
+            more = {} if recipes[k] is None else {"trained": f"training{k}", "recipe": recipes[k]}
+            store.append(row("a", 8, 64, 0.1, key=f"{name}{k}", eval=0.5 + k / 10) | more)
+    ran = bnrecal("compare", tmp_path / "one", tmp_path / "two", "--format", "json")
+    pairs = json.loads(ran.out)["cells"]
+    assert (ran.code, [pair["verdict"] for pair in pairs]) == (0, ["same"] * 3)
+    assert [pair["recipe"] for pair in pairs] == ["norm batch 4", "norm batch 8", None]
+    assert "a, norm batch 8" in bnrecal("compare", tmp_path / "one", tmp_path / "two").out
