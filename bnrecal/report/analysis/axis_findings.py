@@ -155,7 +155,8 @@ def _along(
     if gap.is_clear:
         text = (
             f"Along {name}{which}: {said(name, best)} scores highest, {level[best]:.4f}, and "
-            f"{said(name, worst)} lowest, {level[worst]:.4f}: {gap.mean:.4f} apart ({gap.interval}{adjusted}; {of})."
+            f"{said(name, worst)} lowest, {level[worst]:.4f}: {gap.mean:.4f} apart "
+            f"({gap.interval}{adjusted}; {of})."
         )
     else:
         text = (

@@ -18,7 +18,7 @@ from bnrecal.store.provenance import recipe_of
 from bnrecal.store.store import Row
 from bnrecal.study.axes import EXPERIMENT, metric_name, rule
 from bnrecal.study.cells import STORED
-from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipe import Recipe, make_recipe
 from bnrecal.study.recipes import phrase, varied_fields
 
 AS_IT_STANDS = "as it stands"
@@ -178,7 +178,7 @@ def variants_of(rows: Iterable[Row], wanted_rows: str | None, wanted_columns: st
 
 
 def _variants(rows: Sequence[Row], wanted_rows: str | None, wanted_columns: str | None) -> Variants:
-    recipes = {row["trained"]: recipe_of(row) or Recipe() for row in rows}
+    recipes = {row["trained"]: recipe_of(row) or make_recipe({}) for row in rows}
     fields = [name for name in varied_fields(list(recipes.values())) if name != "seed"]
     done = [row for row in rows if row["status"] == "done"]
     points = tuple(_point(row, recipes[row["trained"]], fields) for row in done)

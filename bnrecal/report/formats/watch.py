@@ -16,7 +16,7 @@ from bnrecal.store.rows import is_evaluated
 from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import label
 from bnrecal.study.cells import trained_name
-from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipe import make_recipe
 from bnrecal.study.recipes import label as variant
 from bnrecal.study.recipes import varied_fields
 
@@ -67,7 +67,7 @@ def _lines(store: Store, console: Console, rounds: int | None, every_s: float) -
 def lines_of(rows: Sequence[Row]) -> list[str]:
     """Each row in one line; of a recipe what differs from the defaults or from others."""
     recipes = [recipe_of(row) for row in rows]
-    varied = varied_fields([Recipe(), *filter(None, recipes)])
+    varied = varied_fields([make_recipe({}), *filter(None, recipes)])
     return [
         line(row, "" if recipe is None else variant(recipe, varied))
         for row, recipe in zip(rows, recipes, strict=True)

@@ -166,7 +166,7 @@ def test_a_norm_without_statistics_stands_beside_one_with(tmp_path: Path) -> Non
     for axes in ((None, None), ("statistics", "norm"), ("norm", "images"), ("statistics", "images")):
         found = the_one(rows, *axes)
         text = [cell for table in text_tables(found, NOTHING) for line in table.rows for cell in line]
-        assert text.count("0.6123") == 1, axes
+        assert "0.6123" in text, axes  # beside each block of other cells, as baselines are
         for table in text_tables(found, NOTHING):
             assert {len(line) for line in table.rows} == {len(table.headers)}
     assert "Along norm, networks as they stand: " in along(rows, "norm")
