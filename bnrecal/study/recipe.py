@@ -103,7 +103,7 @@ class Recipe(BaseModel):
     trainable: Literal["all", "norm", "last-norm"] = "all"
     sampling: Literal["none", "uniform", "fair"] = "none"  # paths of a supernet
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")
     def _settled(self) -> Self:
