@@ -2,12 +2,13 @@
 
 Differences are taken between matched cells, alike in everything else, training and order of images included.
 With three trainings or more their scatter is the noise (Student's t over trainings), otherwise that of the
-evaluation images (paired bootstrap).
+evaluation images (paired bootstrap). Three trainings tell little about a scatter: that of all values of an
+axis, or of all kinds of network, is taken as one, as in the analysis of a randomised block design.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import mean, stdev
@@ -52,18 +53,67 @@ class Difference:
 Pairs = Sequence[tuple[Point, Point]]
 
 
-def difference(pairs: Pairs, uncertainty: Uncertainty, n_comparisons: int = 1) -> Difference:
+@dataclass(frozen=True)
+class Scatter:
+    """Of a difference from training to training: standard deviation, and its degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+    def half_width(self, n: int, level: float) -> float:
+        """Of the interval of a mean over `n` trainings."""
+        from scipy.stats import t
+
+        return float(t.ppf((1 + level) / 2, self.freedom)) * self.deviation / math.sqrt(n)
+
+
+def scatter_within(samples: Iterable[Sequence[float]]) -> Scatter | None:
+    """Of differences around the mean of their own sample, all samples together; None if none has two."""
+    squares, freedom = 0.0, 0
+    for values in samples:
+        squares += sum((value - mean(values)) ** 2 for value in values)
+        freedom += len(values) - 1
+    return Scatter(math.sqrt(squares / freedom), freedom) if freedom > 0 else None
+
+
+def scatter_along(table: Mapping[Any, Sequence[float]]) -> Scatter | None:
+    """Of the difference of two values of an axis: `table` has a mean for each value and training, in order.
+
+    What is left of a figure without the means of its value and of its training, on
+    (values - 1)(trainings - 1) degrees of freedom; a difference has twice that variance.
+    """
+    rows = list(table.values())
+    freedom = (len(rows) - 1) * (len(rows[0]) - 1)
+    if freedom < 1:
+        return None
+    by_training = [mean(column) for column in zip(*rows, strict=True)]
+    whole = mean(by_training)
+    rest = [
+        value - mean(row) - of + whole for row in rows for value, of in zip(row, by_training, strict=True)
+    ]
+    return Scatter(math.sqrt(2 * sum(x * x for x in rest) / freedom), freedom)
+
+
+def _by_training(pairs: Pairs) -> list[float]:
+    """The mean difference of each training."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for one, two in pairs:
+        found[one.training_seed].append(one.row["eval"] - two.row["eval"])
+    return [mean(values) for values in found.values()]
+
+
+def difference(
+    pairs: Pairs, uncertainty: Uncertainty, scatter: Scatter | None, n_comparisons: int = 1
+) -> Difference:
     """Eval of the first minus eval of the second of each pair, averaged.
 
-    The interval holds for `n_comparisons` such differences at once (Bonferroni).
+    `scatter` is the noise where there are trainings enough. The interval holds for `n_comparisons` such
+    differences at once (Bonferroni).
     """
-    by_training: dict[int, list[float]] = defaultdict(list)
-    for one, two in pairs:
-        by_training[one.training_seed].append(one.row["eval"] - two.row["eval"])
-    each = [mean(values) for values in by_training.values()]
+    each = _by_training(pairs)
     level = 1 - (1 - LEVEL) / n_comparisons
-    if len(each) >= FEWEST_TRAININGS:
-        half = _t_half_width(each, level)
+    if len(each) >= FEWEST_TRAININGS and scatter is not None:
+        half = scatter.half_width(len(each), level)
         return Difference(mean(each), mean(each) - half, mean(each) + half, TRAININGS, len(each))
     figures = _resampled(pairs, uncertainty)
     if figures is None:
@@ -148,7 +198,8 @@ def _along(
     level = {value: mean(at[value].row["eval"] for at in whole) for value in values}
     best, worst = max(values, key=lambda v: level[v]), min(values, key=lambda v: level[v])
     n_pairs = len(list(combinations(values, 2)))
-    gap = difference([(at[best], at[worst]) for at in whole], uncertainty, n_pairs)
+    table = {value: _of_trainings(whole, value) for value in values}
+    gap = difference([(at[best], at[worst]) for at in whole], uncertainty, scatter_along(table), n_pairs)
     of = f"{len(whole)} matched cells each" if len(whole) > 1 else "one cell each"
     adjusted = f", adjusted for {n_pairs} pairs" if n_pairs > 1 else ""
     names = f"{said(name, best)} ({level[best]:.4f}) and {said(name, worst)} ({level[worst]:.4f})"
@@ -166,6 +217,14 @@ def _along(
     return Finding(f"along {name}", text)
 
 
+def _of_trainings(whole: Sequence[Mapping[Any, Point]], value: Any) -> list[float]:
+    """The mean eval of each training at this value, trainings in order."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for at in whole:
+        found[at[value].training_seed].append(at[value].row["eval"])
+    return [mean(found[seed]) for seed in sorted(found)]
+
+
 def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
     """As it stands against the one setting of the statistics with the highest mean over all networks."""
     best = best_setting(variants)
@@ -177,8 +236,9 @@ def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
     by_variant = grouped(variants.points, lambda p: tuple(p.at[name] for name in variants.training_axes))
     paired = {place: _pairs(group.points, setting) for place, group in by_variant.items()}
     paired = {place: pairs for place, pairs in paired.items() if pairs}
+    scatter = scatter_within(map(_by_training, paired.values()))
     for place, pairs in paired.items():
-        gain = difference(pairs, uncertainty, len(paired))
+        gain = difference(pairs, uncertainty, scatter, len(paired))
         clear.append((gain.is_clear and gain.mean > 0, gain.is_clear and gain.mean < 0))
         name = ", ".join(said(n, v) for n, v in zip(variants.training_axes, place, strict=True))
         before, after = (mean(p.row["eval"] for p in points) for points in zip(*pairs, strict=True))
@@ -187,7 +247,9 @@ def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
     if not items:
         return None
     n_up, n_down = sum(up for up, _ in clear), sum(down for _, down in clear)
-    adjusted = f" Intervals are adjusted for {len(items)} comparisons." if len(items) > 1 else ""
+    adjusted = ""
+    if len(items) > 1:
+        adjusted = f" Intervals take one scatter for all and are adjusted for {len(items)} comparisons."
     text = (
         f"Re-estimating the statistics ({how}, the highest mean of all settings) against the networks as "
         f"they stand: better beyond noise for {n_up} of {len(items)} kinds of network, worse for "

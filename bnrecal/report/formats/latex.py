@@ -88,7 +88,7 @@ def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[str]:
 
 
 def _with_bar(figure: str) -> str:
-    value, _, half = figure.partition(" ±")
+    value, _, half = figure.partition("±")
     return f"{escape(value)} $\\pm$ {escape(half)}" if half else escape(value)
 
 

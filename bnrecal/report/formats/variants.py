@@ -28,7 +28,7 @@ def _table(variants: Variants, block: Block, uncertainty: Uncertainty) -> TextTa
         if group is None:
             return "-"
         half = half_width(group, uncertainty)
-        return f"{group.eval:.4f}" + ("" if half is None else f" ±{half:.3f}".replace("0.", "."))
+        return f"{group.eval:.4f}" + ("" if half is None else f"±{half:.3f}".replace("0.", "."))
 
     stored_as_row = variants.rows in OF_STATISTICS
     row_values, column_values = (

@@ -10,7 +10,13 @@ import pytest
 from scipy.stats import t
 
 from bnrecal.errors import BnrecalError
-from bnrecal.report.analysis.axis_findings import axis_findings, half_width, noise_of
+from bnrecal.report.analysis.axis_findings import (
+    axis_findings,
+    half_width,
+    noise_of,
+    scatter_along,
+    scatter_within,
+)
 from bnrecal.report.analysis.by_axes import Variants, variants_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.variants import text_tables
@@ -83,11 +89,11 @@ def test_every_cell_stands_in_one_table_and_the_baseline_beside_it() -> None:
     pooled, exact = text_tables(found, NOTHING)
     assert pooled.headers == ("images \\ norm batch", "2", "8", "32")
     assert [cells[0] for cells in pooled.rows] == ["as it stands", "64", "512"]
-    assert pooled.rows[0][1].startswith("0.5200 ±")
+    assert pooled.rows[0][1].startswith("0.5200±")
     assert [cells[0] for cells in exact.rows] == ["as it stands", "64"]
     turned = text_tables(the_one(study({2: 0.05, 8: 0.0}), "norm batch", "images"), NOTHING)
     assert turned[0].headers == ("norm batch \\ images", "as it stands", "64", "512")
-    assert turned[0].rows[1][1].startswith("0.5800 ±")
+    assert turned[0].rows[1][1].startswith("0.5800±")
 
 
 def test_an_axis_that_does_not_vary_is_refused_with_those_that_do() -> None:
@@ -202,3 +208,30 @@ def test_a_recipe_of_a_newer_version_is_one_line() -> None:
     rows = trained({"norm_batch": 2, "unheard_of": 3}, {("stored", None): 0.5})
     with pytest.raises(BnrecalError, match=rf"row {rows[0]['key']}: recipe: unknown setting 'unheard_of'"):
         the_one(rows)
+
+
+def test_the_scatter_of_two_values_or_one_sample_is_the_usual_one() -> None:
+    """With two values the block design is the paired t, with one sample the pooled deviation its own."""
+    one, two = [0.5, 0.7, 0.6, 0.9], [0.4, 0.65, 0.7, 0.8]
+    pairs = scatter_along({"a": one, "b": two})
+    apart = [x - y for x, y in zip(one, two, strict=True)]
+    assert pairs is not None
+    assert (pairs.deviation, pairs.freedom) == (pytest.approx(stdev(apart)), 3)
+    alone = scatter_within([apart])
+    assert alone is not None
+    assert (alone.deviation, alone.freedom) == (pytest.approx(stdev(apart)), 3)
+    assert scatter_within([[0.1], [0.2]]) is None
+    assert scatter_along({"a": [0.1]}) is None
+
+
+def test_intervals_along_an_axis_cover_as_often_as_they_say() -> None:
+    """4,000 studies of four values and three trainings that share their luck: 95 % within a percent."""
+    drawn = np.random.default_rng(0)
+    hits = 0
+    for _ in range(4000):
+        figures = drawn.normal(0, 0.01, 3) + drawn.normal(0, 0.004, (4, 3))
+        scatter = scatter_along(dict(enumerate(figures.tolist())))
+        assert scatter is not None
+        gap = figures[0].mean() - figures[1].mean()
+        hits += abs(gap) <= scatter.half_width(3, 0.95)
+    assert 0.94 < hits / 4000 < 0.96
