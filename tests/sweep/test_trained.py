@@ -121,7 +121,7 @@ def test_trained_cells_are_repeated_by_verify_and_by_their_command(bnrecal: Call
 def test_cells_are_chosen_by_their_recipe(bnrecal: Callable[..., Any]) -> None:
     """--only train.norm_batch=4 trains that network alone."""
     ran = bnrecal(*SWEEP, "--only", "train.norm_batch=4", "--only", "estimator=stored")
-    assert "1 network to train, 1 cells" in ran.err
+    assert "1 network to train, 1 cell in" in ran.err
     bad = bnrecal(*SWEEP, "--only", "train.norm_bach=4")
     assert (bad.code, "unknown field 'train.norm_bach'" in bad.err) == (2, True)
 
