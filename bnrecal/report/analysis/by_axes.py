@@ -179,13 +179,27 @@ def variants_of(rows: Iterable[Row], wanted_rows: str | None, wanted_columns: st
 
 def _variants(rows: Sequence[Row], wanted_rows: str | None, wanted_columns: str | None) -> Variants:
     recipes = {row["trained"]: recipe_of(row) or make_recipe({}) for row in rows}
-    fields = [name for name in varied_fields(list(recipes.values())) if name != "seed"]
+    fields = _leading(list(recipes.values()))
     done = [row for row in rows if row["status"] == "done"]
     points = tuple(_point(row, recipes[row["trained"]], fields) for row in done)
     axes = _axes(points, fields)
     in_rows, in_columns = _chosen(axes, wanted_rows, wanted_columns)
     metric = metric_name(rows[0]["metric"])
     return Variants(rows[0]["task"], metric, axes, in_rows, in_columns, points, len(rows) - len(done))
+
+
+def _leading(recipes: Sequence[Recipe]) -> list[str]:
+    """The fields that vary, but for the seed and those that follow from one before: lr from the optimiser."""
+    leading: list[str] = []
+    for name in varied_fields(recipes):
+        pairs = {
+            before: {(repr(getattr(r, before)), repr(getattr(r, name))) for r in recipes}
+            for before in leading
+        }
+        follows = any(len(found) == len({value for value, _ in found}) for found in pairs.values())
+        if name != "seed" and not follows:
+            leading.append(name)
+    return leading
 
 
 def _point(row: Row, recipe: Recipe, fields: Sequence[str]) -> Point:

@@ -235,3 +235,17 @@ def test_intervals_along_an_axis_cover_as_often_as_they_say() -> None:
         gap = figures[0].mean() - figures[1].mean()
         hits += abs(gap) <= scatter.half_width(3, 0.95)
     assert 0.94 < hits / 4000 < 0.96
+
+
+def test_a_field_that_follows_from_another_is_no_axis() -> None:
+    """Two optimisers, each with a rate of its own: one axis, in which all cells are matched."""
+    rows = [
+        *trained({}, {("stored", None): 0.5, ("pooled", 64): 0.6}),
+        *trained(
+            {"optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05},
+            {("stored", None): 0.4, ("pooled", 64): 0.5},
+        ),
+    ]
+    assert the_one(rows).training_axes == ("optimizer",)
+    both = [*rows, *trained({"lr": 0.01}, {("stored", None): 0.3, ("pooled", 64): 0.4})]
+    assert the_one(both).training_axes == ("optimizer", "lr")
