@@ -11,7 +11,6 @@ advised then follows from the rows alone (report/analysis/choice.py), as in `rep
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnrecal.errors import BnrecalError
@@ -86,17 +85,22 @@ def climb(
     opened = replace(opened, study=opened.study.model_copy(update=grid))
     rounds = _Rounds(opened, store, executor, on_row)
 
-    def in_time(work: Callable[[], None]) -> bool:
-        """Whether it was done before the time was over: on a machine that became busy it may not be."""
+    def in_time(todo: Plan) -> bool:
+        """Whether it was measured before the time was over: on a machine that became busy it may not be."""
+        if not todo.passes:
+            return True  # rows that are there take no time
         try:
             with Deadline(max(0.0, started + budget.seconds - time.perf_counter()), _OutOfTime).running():
-                work()
+                rounds.measure(todo)
         except _OutOfTime:
             return False
         return True
 
-    if opened.study.baseline and not in_time(rounds.stand):
-        raise BnrecalError("--max-seconds: over before anything was measured; give more")
+    if opened.study.baseline:
+        todo = rounds.plan_as_they_stand()
+        if not in_time(todo):
+            raise BnrecalError("--max-seconds: over before anything was measured; give more")
+        rounds.read(todo)
     spent = 0
     while climbing := lowest(ladders):
         rungs: list[tuple[Ladder, Plan]] = []
@@ -113,7 +117,7 @@ def climb(
             else:
                 spent += reads
                 rungs.append((ladder, todo))
-        cut = not in_time(partial(rounds.measure, rungs))
+        cut = not in_time(rounds.merged(rungs))
         rounds.hang(rungs)
         for ladder, _ in rungs if cut else ():
             ladder.stopped = ladder.stopped or "out of time"
@@ -140,11 +144,9 @@ class _Rounds:
         self.uncertainty = Uncertainty(None)
         self.share = 1.0  # processes work side by side: seconds waited for one of a cell's own
 
-    def stand(self) -> None:
-        """Measure the networks as they stand."""
-        todo = self._plan(estimator=(STORED,))
-        self._measure(todo)
-        self._read(todo)
+    def plan_as_they_stand(self) -> Plan:
+        """The cells of the networks as they stand, and what the store lacks of them."""
+        return self._plan(estimator=(STORED,))
 
     def plan(self, ladder: Ladder, count: int) -> Plan:
         """The cells of one rung and what the store lacks of them."""
@@ -153,18 +155,22 @@ class _Rounds:
             bs=(ladder.batch_size,), samples=(count,), estimator=(ladder.estimator,), **momentum
         )
 
-    def measure(self, rungs: Sequence[tuple[Ladder, Plan]]) -> None:
-        """Measure these rungs together, and note which share of their seconds it took."""
+    def merged(self, rungs: Sequence[tuple[Ladder, Plan]]) -> Plan:
+        """These rungs as one plan, to be measured together."""
         self.share = 1.0
+        return _merged(self.opened, [todo for _, todo in rungs])
+
+    def measure(self, todo: Plan) -> None:
+        """Measure what the store lacks, and note which share of the cells' seconds it took."""
         began = time.perf_counter()
-        new = self._measure(_merged(self.opened, [todo for _, todo in rungs]))
+        new = self._measure(todo)
         work_s = sum(row["total_s"] or 0.0 for row in new)
         self.share = min(1.0, (time.perf_counter() - began) / work_s) if work_s else 1.0
 
     def hang(self, rungs: Sequence[tuple[Ladder, Plan]]) -> None:
         """Hang those of these rungs that are whole into their ladders, if measuring was cut short too."""
         for ladder, todo in rungs:
-            done = self._read(todo)
+            done = self.read(todo)
             ladder.last_s = self.share * sum(row["total_s"] for row in done)
             failed = [row for row in self.failed if row["key"] in {cell.key for cell in todo.cells}]
             if failed:
@@ -202,7 +208,7 @@ class _Rounds:
             found.append(row)
         return found
 
-    def _read(self, todo: Plan) -> list[Row]:
+    def read(self, todo: Plan) -> list[Row]:
         """The finished rows of these cells; the others are noted as failed."""
         keys = {cell.key for cell in todo.cells}
         found = [row for row in self.store.latest() if row["key"] in keys]

@@ -149,7 +149,7 @@ def test_a_network_whose_cell_as_it_stands_failed_is_named(bnrecal: Callable[...
     """In the title, in terminal and Markdown; repeated with success it is not, and its eval is shown."""
     fields = {"estimator": "stored", "momentum": None, "batch_size": None, "n_samples": 0, "seed": None}
     fields |= {"n_updates": 0, "order_digest": None, "update": None, "recal_s": 0.0}
-    cell = row("arch2", 16, 64, 0.1, **(fields | {"key": "ffee"}))
+    cell = row("arch2", 16, 64, 0.1, key="ffee") | fields
     Store(stored).append(cell | {"status": "failed", "error": "out of luck", "eval": None, "total_s": None})
     for options in ((), ("--format", "md")):
         shown = bnrecal("report", "--out", stored, *options).out
