@@ -67,10 +67,14 @@ class Prequential:
 
 
 def _grouped(after: Sequence[After], at_once: int) -> Iterator[list[After]]:
-    """Consecutive batches together up to `at_once` images, at least one batch."""
+    """Consecutive batches together up to `at_once` images, at least one batch.
+
+    All of a group have statistics of the same layers: a batch that is the first to reach one begins anew.
+    """
     group: list[After] = []
     for item in after:
-        if group and sum(len(batch) for batch, _ in group) + len(item[0]) > at_once:
+        full = sum(len(batch) for batch, _ in group) + len(item[0]) > at_once
+        if group and (full or item[1].layers != group[0][1].layers):
             yield group
             group = []
         group.append(item)
