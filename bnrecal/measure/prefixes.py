@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.network import Network, NetworkSource, plain_forward
+from bnrecal.networks.forward import plain_forward
+from bnrecal.networks.network import Network, NetworkSource
 from bnrecal.recalibration.estimators import ESTIMATORS
 from bnrecal.recalibration.layers import find_layers
 from bnrecal.study.cells import Cell

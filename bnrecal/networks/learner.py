@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from bnrecal.networks.network import plain_forward
+from bnrecal.networks.forward import plain_forward
 
 Head = Literal["logits", "grid"]  # (images, classes); or the embedded detector's grid of boxes
 

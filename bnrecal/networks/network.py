@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bnrecal.networks.forward import plain_forward
 from bnrecal.search.space import Space
 
 if TYPE_CHECKING:
@@ -12,11 +13,6 @@ if TYPE_CHECKING:
     from bnrecal.networks.learner import Learner
 
 Convert = Callable[["nn.Module"], "nn.Module"]  # to a copy with other layers, such as other normalisations
-
-
-def plain_forward(model: "nn.Module", images: Any) -> Any:
-    """model(images): the images are one float32 tensor (images, channels, height, width)."""
-    return model(images)
 
 
 class Purpose(Protocol):

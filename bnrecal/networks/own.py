@@ -43,8 +43,9 @@ from torch import nn
 from bnrecal.data.user_code import code_of, imported, on_stderr
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.built import INITIAL_SEED, BuiltNetworks, initial_seed
+from bnrecal.networks.forward import plain_forward
 from bnrecal.networks.learner import Choices, Learner
-from bnrecal.networks.network import Convert, Network, Purpose, plain_forward
+from bnrecal.networks.network import Convert, Network, Purpose
 from bnrecal.networks.predictions import class_indices
 from bnrecal.search.space import Space
 

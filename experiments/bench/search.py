@@ -25,7 +25,7 @@ from bnrecal.measure.measured import Measured
 from bnrecal.measure.prefixes import chain_of, grouped, n_nodes, tree_of
 from bnrecal.measure.together import growing_evidence, measure_group
 from bnrecal.networks.embedded import SPACE
-from bnrecal.networks.network import plain_forward
+from bnrecal.networks.forward import plain_forward
 from bnrecal.plan.grid import cells_of
 from bnrecal.plan.opened import Opened
 from bnrecal.search import judges, knapsack

@@ -6,7 +6,7 @@ from torch import nn
 
 from bnrecal import networks
 from bnrecal.networks.embedded import SPACE
-from bnrecal.networks.network import plain_forward
+from bnrecal.networks.forward import plain_forward
 from bnrecal.search.cost import Built, Cost, Costs, count
 from bnrecal.search.space import Space
 

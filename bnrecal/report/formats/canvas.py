@@ -9,7 +9,7 @@ from typing import Any
 
 from bnrecal.errors import BnrecalError
 from bnrecal.report.formats.drawing import COLOURS, GRID, INK, MUTED
-from bnrecal.report.formats.figures import Panel, Picture
+from bnrecal.report.formats.picture import Panel, Picture
 
 PANEL_INCHES = (4.6, 3.5)
 ABREAST = 3  # panels in a row of a file

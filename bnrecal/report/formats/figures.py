@@ -1,9 +1,7 @@
 """Which figures a report has, and what each shows; drawing.py draws them, matplotlib is imported there."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING
 
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.findings import time_model_of, time_name
@@ -13,33 +11,13 @@ from bnrecal.report.analysis.sections import Section
 from bnrecal.report.analysis.summary import Chapter, Report
 from bnrecal.report.analysis.wording import listed
 from bnrecal.report.formats import drawing
+from bnrecal.report.formats.picture import Panel, Picture
+from bnrecal.report.formats.variant_figures import variants_picture
 from bnrecal.study.axes import rule
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MOST_ARCHS = 6  # panels of the figure by samples
 MOST_LINES = 8  # lines in one panel that can still be told apart
 MOST_RANKED = 24  # settings side by side
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes; `alt` says in words what it shows."""
-
-    title: str
-    alt: str
-    draw: Callable[["Axes"], None]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Panels that belong together: one SVG and one PNG file of this name."""
-
-    name: str
-    topic: str
-    caption: str
-    panels: tuple[Panel, ...]
 
 
 def pictures_of(report: Report) -> list[Picture]:
@@ -53,8 +31,6 @@ def pictures_of(report: Report) -> list[Picture]:
 
 def pictures_of_trained(report: Report) -> list[Picture]:
     """One for each task that networks were trained for, where a number varied."""
-    from bnrecal.report.formats.variant_figures import variants_picture
-
     pictures = [
         variants_picture(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
         for k, one in enumerate(report.trained, 1)

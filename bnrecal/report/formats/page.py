@@ -9,7 +9,8 @@ from bnrecal.report.analysis.finding import Finding, start_left, window
 from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
 from bnrecal.report.formats.canvas import inline_svg
-from bnrecal.report.formats.figures import Picture, pictures_of, pictures_of_trained
+from bnrecal.report.formats.figures import pictures_of, pictures_of_trained
+from bnrecal.report.formats.picture import Picture
 from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
 from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row

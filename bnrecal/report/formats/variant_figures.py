@@ -7,7 +7,7 @@ from bnrecal.report.analysis.axis_findings import best_setting, half_width, nois
 from bnrecal.report.analysis.by_axes import AS_IT_STANDS, HOW, IMAGES, Point, Variants, grouped, said
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.drawing import along
-from bnrecal.report.formats.figures import Panel, Picture
+from bnrecal.report.formats.picture import Panel, Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
