@@ -210,7 +210,7 @@ class Advice:
         return said
 
     def _one_estimator(self) -> list[str]:
-        if len(self.estimators) > 1:
+        if len(self.estimators) > 1 or not self.choice.archs:
             return []
         others = "bnrecal advise tries pooled, cumulative and ema"
         return [

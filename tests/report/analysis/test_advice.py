@@ -133,6 +133,8 @@ def test_harm_is_said_first(tmp_path: Path) -> None:
     assert "lost 0.1000, 95 % interval" in text
     assert "Use" not in text.replace("Used", "")
     assert "Cost" not in text
+    assert "another estimator may need fewer images" not in text
+    assert "another estimator may need fewer images" in said(cells, tmp_path)
     (advice,) = advice_of(sections_of([stands(tmp_path, HARD), *cells]), Uncertainty(tmp_path, cells))
     assert advice.verdict == "leave"
 
