@@ -80,7 +80,7 @@ def test_files_from_the_future_change_nothing(bnrecal: Callable[..., Any]) -> No
     for path in Path("results").rglob("*"):
         os.utime(path, (4e9, 4e9))
     ran = bnrecal("sweep", *SMALL)
-    assert "1 cells in 1 passes, 1 kept from before" in ran.err
+    assert "1 cell in 1 pass, 1 kept from before" in ran.err
     assert len(Store(Path("results")).rows()) == 2
 
 

@@ -512,6 +512,6 @@ def test_a_changed_image_is_another_cell(bnrecal: Callable[..., object], users_p
     assert "all 2 cells are done" in again.err
     Image.fromarray(np.zeros((20, 22, 3), np.uint8)).save("moved/train/cat/10.png")  # the 11th image
     changed = bnrecal("sweep", *folder_options(Path("moved")), *options)
-    assert "1 cells in 1 passes, 1 kept from before" in changed.err  # 8 images do not reach it
+    assert "1 cell in 1 pass, 1 kept from before" in changed.err  # 8 images do not reach it
     Image.fromarray(np.zeros((20, 22, 3), np.uint8)).save("moved/val/cat/10.png")
     assert "2 cells" in bnrecal("sweep", *folder_options(Path("moved")), *options).err

@@ -117,7 +117,15 @@ def children(pid: int) -> list[int]:
 
 def workers(pid: int) -> list[int]:
     """The processes executor `local` started, without Python's own helper."""
-    return [child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children(pid) if b"spawn_main" in _command(child)]
+
+
+def _command(pid: int) -> bytes:
+    """What it was started as; nothing if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def is_alive(pid: int) -> bool:

@@ -29,7 +29,7 @@ def run_all(model: nn.Module, x: torch.Tensor) -> None:
 
 def test_the_repr_of_a_large_network_fits_a_screen() -> None:
     """At most 80 columns and 20 lines for 200 layers; counts are those of the report."""
-    report = bnrecal.recalibrate(many(), list(images(12).split(4)), forward=run_all)
+    report = bnrecal.recalibrate(many(), list(images(12).split(4)), forward=run_all, frozen="by_mode")
     lines = repr(report).splitlines()
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 80
@@ -76,7 +76,7 @@ def test_the_notebooks_table_has_every_layer_and_escapes_names() -> None:
         run_all(m, batch)
         m.get_submodule(evil)(batch)
 
-    shown = bnrecal.recalibrate(model, x, forward=forward)._repr_html_()
+    shown = bnrecal.recalibrate(model, x, forward=forward, frozen="by_mode")._repr_html_()
     assert shown.count("<tr>") == 1 + 31
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;" in shown
     assert "<script" not in shown

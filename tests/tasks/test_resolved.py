@@ -59,7 +59,7 @@ def test_study_and_rows_hold_it_and_give_the_same_key(bnrecal: Callable[..., Any
     for name, value in wanted.items():
         assert {str(study[name]), *(str(row["inputs"][name]) for row in rows)} == {str(value)}
     ran = bnrecal("sweep", "--study", kept, "--out", "out")
-    assert "cells are done" in ran.err
+    assert "cell is done" in ran.err
     assert len(Path("out/rows.jsonl").read_text().splitlines()) == len(rows)
 
 
