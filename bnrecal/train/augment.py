@@ -14,7 +14,8 @@ from bnrecal.data.draws import Int64s, draws, stream_key
 
 PADDING = 4  # pixels on each side, 0 as He et al. (2016) pad CIFAR's images
 
-Views = NDArray[np.int64]  # (images, 3): whether mirrored, rows and columns that the crop is shifted by
+# (images, 3): whether mirrored, first row and column of the crop in the padded image, PADDING for the middle
+Views = NDArray[np.int64]
 
 
 def views(kind: str, seed: int, epoch: int, ids: Int64s) -> Views | None:
@@ -22,8 +23,11 @@ def views(kind: str, seed: int, epoch: int, ids: Int64s) -> Views | None:
     if kind == "none":
         return None
     found = draws(stream_key("train-augment", seed, epoch), ids, 3)
-    reach = 2 * PADDING + 1 if kind == "crop-flip" else 1
-    return (found % np.array([2, reach, reach], np.uint64)).astype(np.int64)
+    reach = 2 * PADDING + 1
+    seen = (found % np.array([2, reach, reach], np.uint64)).astype(np.int64)
+    if kind == "flip":
+        seen[:, 1:] = PADDING
+    return seen
 
 
 def viewed(images: Tensor, seen: Views | None) -> Tensor:
@@ -31,12 +35,14 @@ def viewed(images: Tensor, seen: Views | None) -> Tensor:
     if seen is None:
         return images
     height, width = images.shape[-2:]
+    if (seen[:, 1:] == PADDING).all():  # nothing is shifted: no need of padding
+        seen = seen * np.array([1, 0, 0])
+    else:
+        images = F.pad(images, [PADDING] * 4)
     mirrored, down, right = torch.from_numpy(seen).to(images.device).unbind(1)
     columns = torch.arange(width, device=images.device)
     columns = torch.where(mirrored[:, None] == 1, columns.flip(0), columns) + right[:, None]  # (images, w)
     rows = torch.arange(height, device=images.device) + down[:, None]  # (images, h)
-    if seen[:, 1:].any():
-        images = F.pad(images, [PADDING] * 4)
     image = torch.arange(len(images), device=images.device)[:, None, None, None]
     channel = torch.arange(images.shape[1], device=images.device)[:, None, None]
     return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +16,7 @@ def some(n: int, height: int, width: int) -> Tensor:
 
 
 @settings(deadline=None)
+@example(n=1, height=1, width=1, seed=3, epoch=3)  # the corner, in which nothing of the image is left
 @given(
     n=st.integers(1, 9),
     height=st.integers(1, 12),
@@ -53,12 +54,12 @@ def test_flip_moves_nothing_and_none_changes_nothing() -> None:
     """Flips alone are about a half of the images; without augmentation the images come back as they are."""
     seen = views("flip", 0, 0, np.arange(1000))
     assert seen is not None
-    assert not seen[:, 1:].any()
+    assert (seen[:, 1:] == PADDING).all()
     assert 400 < seen[:, 0].sum() < 600
     images = some(4, 5, 6)
     assert views("none", 0, 0, np.arange(4)) is None
     assert viewed(images, None) is images
-    found = viewed(images, np.array([[1, 0, 0]] * 4))
+    found = viewed(images, np.array([[1, PADDING, PADDING]] * 4))
     assert torch.equal(found, images.flip(-1))
 
 
