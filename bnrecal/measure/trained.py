@@ -4,10 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from bnrecal import networks
 from bnrecal.errors import BnrecalError
-from bnrecal.networks.network import NetworkSource
+from bnrecal.measure.images import evaluation_parts
+from bnrecal.networks.head import detections
+from bnrecal.networks.learner import Learner
+from bnrecal.networks.network import Network, NetworkSource
+from bnrecal.networks.predictions import class_indices
 from bnrecal.study.cells import Training
 from bnrecal.study.inputs import Inputs
 from bnrecal.tasks.task import Task
@@ -26,7 +31,10 @@ def train_one(
     on_progress: OnProgress,
     check: Callable[[], None],
 ) -> Trained:
-    """Train in `folder`, from where it was left; raises BnrecalError where images or network are others."""
+    """Train in `folder`, from where it was left; raises BnrecalError where images or network are others.
+
+    The log has the task's metric on its evaluation images after each epoch, with the statistics it keeps.
+    """
     learner = source.learner(training.arch, training.recipe.seed)
     for what, found, wanted in (
         ("data", task.data_digest(), training.data_digest),
@@ -37,7 +45,17 @@ def train_one(
                 f"{what} here have digest {found}, the training was planned for {wanted}: they changed, or "
                 "this machine has others"
             )
-    return train(training.recipe, task, learner, folder, device, on_progress, check)
+    evaluate = _metric_of(task, learner, device)
+    return train(training.recipe, task, learner, folder, device, on_progress, check, evaluate)
+
+
+def _metric_of(task: Task, learner: Learner, device: torch.device) -> Callable[[nn.Module], float] | None:
+    """The metric of a network as it stands; none of a whole supernet, which is no network to evaluate."""
+    if learner.choices is not None:
+        return None
+    predict = class_indices if learner.head == "logits" else detections
+    network = Network(learner.module, predict, learner.forward)
+    return lambda module: task.score_evaluation(evaluation_parts(task, module, network, device))
 
 
 def identity_of(training: Training) -> str:

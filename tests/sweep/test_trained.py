@@ -1,5 +1,6 @@
 """Studies that train their networks: planned, trained, evaluated, resumed, repeated."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,18 @@ def test_a_study_trains_and_evaluates_what_it_trained(bnrecal: Callable[..., Any
         assert row["recipe"] == trained[row["trained"]]["recipe"]
         assert len(Path("results/trained", row["trained"], "log.jsonl").read_text().splitlines()) == 3
     assert "all 6 cells are done" in bnrecal(*SWEEP).err
+
+
+def test_the_log_ends_with_the_metric_of_the_network_as_it_stands(bnrecal: Callable[..., Any]) -> None:
+    """By epoch, in log.jsonl; the last is what the stored cell measures."""
+    assert bnrecal(*SWEEP).code == 0
+    stored = [row for row in Store(Path("results")).evaluated() if row["estimator"] == "stored"]
+    assert len(stored) == 2
+    for row in stored:
+        log = Path("results/trained", row["trained"], "log.jsonl").read_text().splitlines()
+        metrics = [json.loads(line)["metric"] for line in log]
+        assert len(metrics) == 3
+        assert metrics[-1] == pytest.approx(row["eval"], abs=1e-9)
 
 
 def test_rows_that_exist_keep_their_keys() -> None:
