@@ -6,6 +6,7 @@ It is a side file: where it is missing, a figure has no interval, and nothing el
 import os
 import re
 import struct
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from bnrecal.errors import BnrecalError
 from bnrecal.host.files import appearing
 
 FOLDER = "evidence"
+# numpy reads the head of an array by ast.literal_eval, in which threads disturb each other in CPython 3.11
+# ("AST constructor recursion depth mismatch", cpython#106905): one at a time.
+READING = threading.Lock()
 Arrays = dict[str, Any]  # numpy arrays by name; numpy itself is imported when they are
 # What reading an archive raises that is cut short, overwritten or none at all.
 _DAMAGE = (
@@ -59,7 +63,7 @@ def load(folder: Path, key: str) -> Arrays | None:
     import numpy as np
 
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with READING, path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return dict(file)
     except _DAMAGE as error:
         raise BnrecalError(f"{path}: damaged: {error}; remove it, its cell then has no interval") from None

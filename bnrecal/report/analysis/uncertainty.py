@@ -109,7 +109,7 @@ def _remembered(path: Path, arrays: evidence.Arrays) -> Float64s:
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
     kept = cache_folder() / "resampled" / f"{content}-{SEED}-{N_RESAMPLES}.npy"
     try:
-        with kept.open("rb") as file:
+        with evidence.READING, kept.open("rb") as file:
             figures: Float64s = np.load(file, allow_pickle=False)
         if figures.shape == (N_RESAMPLES,):
             return figures
