@@ -17,8 +17,8 @@ from bnrecal.errors import BnrecalError
 from bnrecal.host.files import appearing
 
 FOLDER = "evidence"
-# numpy reads the head of an array by ast.literal_eval, in which threads disturb each other in CPython 3.11
-# ("AST constructor recursion depth mismatch", cpython#106905): one at a time.
+# numpy reads the head of an array by ast.literal_eval, which failed once in a pool of threads with
+# CPython 3.11 ("AST constructor recursion depth mismatch"; see cpython#106905): one at a time.
 READING = threading.Lock()
 Arrays = dict[str, Any]  # numpy arrays by name; numpy itself is imported when they are
 # What reading an archive raises that is cut short, overwritten or none at all.
