@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bnrecal.study.axes import AXES, AXIS
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 OUT = Path("results")
 
@@ -71,15 +73,18 @@ INPUTS = (
     ),
     setting("cache-limit", callback=_into_environment, expose_value=False, help="In GB; 0: keep none.  [50]"),
 )
+
+
+def along(name: str, help: str | None = None) -> Callable[[Command], Command]:
+    """The option of an axis, with a help of the command's own if it asks another question."""
+    axis = AXIS[name]
+    return setting(
+        axis.option, callback=comma_list if axis.several else None, help=axis.help if help is None else help
+    )
+
+
 GRID = (
-    setting(
-        "arch", callback=comma_list, help="Architectures, comma list; random:K draws K.  [those of the model]"
-    ),
-    setting("bs", callback=comma_list, help="Batch sizes, comma list.  [8,16,32,64]"),
-    setting("samples", callback=comma_list, help="Calibration images, comma list.  [2560,5120,10240]"),
-    setting("estimator", callback=comma_list, help="ema, cumulative, pooled, exact; comma list.  [ema]"),
-    setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]"),
-    setting("seed", help="Draws the fixed order of the calibration images.  [0]"),
+    *(along(axis.name) for axis in AXES),
     setting("repeats", help="Orders of the images: seed, seed + 1, ...  [1]"),
     setting(
         "baseline/--no-baseline",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from bnrecal.cli.options import gathered, setting
+from bnrecal.cli.options import along, gathered, setting
+from bnrecal.study.axes import MOMENTUM, MOST
 
 if TYPE_CHECKING:
     from bnrecal.recalibration.frozen import Frozen
@@ -24,10 +25,10 @@ def _alone(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 ARCH = setting("arch", callback=_alone, help="One architecture, if there are several.")
 BATCH = setting("bs", callback=_alone, help=f"Images in a batch.  [{BATCH_SIZE}]")
 COUNT = setting("samples", callback=_alone, help=f"Calibration images.  [{SAMPLES}, or all there are]")
-SEED = setting("seed", help="Draws the fixed order of the calibration images.  [0]")
+SEED = along("seed")
 RULE = (
     setting("estimator", callback=_alone, help=f"ema, cumulative, pooled or exact.  [{ESTIMATOR}]"),
-    setting("momentum", callback=_alone, help="Momentum of ema.  [0.1]"),
+    setting("momentum", callback=_alone, help=f"Momentum of ema.  [{MOMENTUM}]"),
 )
 
 FROZEN = setting(
@@ -76,7 +77,7 @@ def one_setting(context: click.Context, file: Path | None, options: Mapping[str,
     settings.setdefault("estimator", (ESTIMATOR,))
     counted = "samples" in settings
     if not counted:  # the task says how many there are, once it is open
-        settings["samples"] = (2**62,)  # enough for any batch
+        settings["samples"] = (MOST,)  # enough for any batch
     opened = open_study(settings, places)
     study = opened.study
     check_single(study)

@@ -22,7 +22,8 @@ from bnrecal.recalibration.input_fit import prepared_as
 from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
 from bnrecal.recalibration.shift import Shift, shifts, stored
 from bnrecal.report.analysis.uncertainty import FEWEST_IMAGES, Interval, percentile_interval
-from bnrecal.study.cells import MOMENTUM, STORED, Cell
+from bnrecal.study.axes import MOMENTUM, STORED
+from bnrecal.study.cells import Cell
 from bnrecal.study.study import Study
 from bnrecal.tasks.task import Int64s, Task
 

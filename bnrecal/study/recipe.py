@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bnrecal.errors import BnrecalError, unknown_choice
-from bnrecal.study.inputs import Count, valid
+from bnrecal.study.axes import Count, Seed
+from bnrecal.study.inputs import valid
 
 # Raise when a change of code changes what a recipe trains: networks of the old version are trained again.
 TRAINING_ALGORITHM = 1
@@ -103,7 +104,7 @@ class Recipe(BaseModel):
     trainable: Literal["all", "norm", "last-norm"] = "all"
     sampling: Literal["none", "uniform", "fair"] = "none"  # paths of a supernet
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _settled(self) -> Self:

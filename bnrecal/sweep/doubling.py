@@ -20,8 +20,8 @@ from bnrecal.report.analysis.advice import settings_of
 from bnrecal.report.analysis.sections import sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row, Store
-from bnrecal.study.axes import EXPERIMENT
-from bnrecal.study.cells import STORED, AnyPass
+from bnrecal.study.axes import EXPERIMENT, STORED
+from bnrecal.study.cells import AnyPass
 from bnrecal.study.selection import Choice as Selection
 from bnrecal.sweep.ladders import Ladder, ladders_of, lowest, settle
 from bnrecal.sweep.plan import Plan, plan
