@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnrecal.cli.messages import complain, write_text
-from bnrecal.cli.options import OUT, SectionedCommand, along, gathered, input_options, setting
+from bnrecal.cli.options import (
+    OUT,
+    SectionedCommand,
+    along,
+    gathered,
+    input_options,
+    setting,
+    tolerance_option,
+)
 from bnrecal.cli.running import Running, running_options
 from bnrecal.study.axes import MOST
 
@@ -35,13 +43,7 @@ if TYPE_CHECKING:
     help="Folder for the rows.",
     show_default=True,
 )
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=0.003,
-    show_default=True,
-    help="Eval the setting may be behind by.",
-)
+@tolerance_option("Eval the setting may be behind by.")
 @click.option(
     "--max-seconds",
     type=click.FloatRange(min=1),

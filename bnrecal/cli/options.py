@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bnrecal.study.axes import AXES, AXIS
+from bnrecal.study.axes import AXES, AXIS, TOLERANCE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 OUT = Path("results")
@@ -122,6 +122,13 @@ def _section(name: str) -> str:
     if name in Inputs.model_fields or name.startswith("cache_"):
         return "Images"
     return "Grid" if name in Study.model_fields else "Run"
+
+
+def tolerance_option(help: str) -> Callable[[Command], Command]:
+    """How much eval one is ready to lose, for all commands that ask it."""
+    return click.option(
+        "--tolerance", type=click.FloatRange(min=0), default=TOLERANCE, show_default=True, help=help
+    )
 
 
 device_option = setting("device", default="auto", help="auto, cpu, cuda or cuda:i.", show_default=True)

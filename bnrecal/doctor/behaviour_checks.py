@@ -58,7 +58,7 @@ def randomness(patient: Patient) -> Finding:
     if active:
         what = f"{len(active)} dropout layers ({', '.join(active[:3])}) stay active after eval()"
         return answer("wrong", what, remedy, active)
-    if patient.repeated_gap > patient.repeated.tolerance:
+    if patient.repeated_gap > patient.repeated.rounding:
         what = f"the same batch twice gives outputs {patient.repeated_gap:.2g} standard deviations apart"
         return answer("wrong", what, remedy)
     return answer("fine", "the same batch twice gives the same outputs")

@@ -225,7 +225,7 @@ class Patient:
     def is_random(self) -> bool:
         """Whether the same images are known to give different outputs."""
         try:
-            return bool(self.active_dropout) or self.repeated_gap > self.repeated.tolerance
+            return bool(self.active_dropout) or self.repeated_gap > self.repeated.rounding
         except NotByImageError:
             return False
 
@@ -277,7 +277,7 @@ class Patient:
             with _named(f"in batches of {size}"):
                 found.append(Outputs.of(self._evaluating(), images, self.forward))
         self.half = found[-1].half
-        return max(found[-1].distance(other) for other in found[:-1]), found[-1].tolerance
+        return max(found[-1].distance(other) for other in found[:-1]), found[-1].rounding
 
     @functools.cached_property
     def outputs_stored(self) -> Outputs:

@@ -93,9 +93,10 @@ _EVALUATED: dict[str, Any] = {
     **_LAST,
 }
 _EVALUATED_SINCE: dict[str, Any] = {
+    "failure": _SINCE["failure"],
+    "evaluation_batch": Count | None,
     **_SINCE,
     **{axis.name: axis.holds for axis in AXES if axis.name in LATER},
-    "evaluation_batch": Count | None,
     "trained": Key | None,  # the training that made the weights
     "recipe": dict[str, Any] | None,  # its fields that are not at their defaults
 }

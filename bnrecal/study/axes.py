@@ -112,6 +112,11 @@ RULE = ("estimator", "momentum")
 # What a cell is, whoever measured it on whichever weights and images.
 SAME_CELL = ("task", "metric", *(axis.name for axis in AXES))
 
+# Eval that one is ready to lose: `report` and `advise` advise what is cheapest within it, `compare` calls a
+# fall within it none. `recalibrate` has none, since it asks only what is beyond noise; `doctor` and `verify`
+# ask whether figures are the same, which is another question (Outputs.rounding, --may-differ).
+TOLERANCE = 0.003
+
 METRIC_NAMES = {"map50": "mAP@0.5", "top1": "top-1"}
 
 

@@ -9,7 +9,7 @@ import pytest
 from bnrecal.cli.options import GRID
 from bnrecal.cli.sweep import sweep
 from bnrecal.store.rows import COLUMNS, KINDS, line_of, parse_row
-from bnrecal.study.axes import AXES, AXIS, LATER, MEASURED_ON, OPTIONS, Axis
+from bnrecal.study.axes import AXES, AXIS, LATER, MEASURED_ON, OPTIONS, TOLERANCE, Axis
 from bnrecal.study.cells import Cell
 from bnrecal.study.selection import NAMES
 from bnrecal.study.study import Study, make_study
@@ -96,6 +96,19 @@ def test_the_default_that_an_option_tells_is_the_default() -> None:
     said = {axis.option: axis.help.rpartition("[")[2].rstrip("]") for axis in AXES if not axis.usual_said}
     settings = {name: text.split(",") if AXIS[OPTIONS[name]].several else text for name, text in said.items()}
     assert make_study(settings) == make_study({})
+
+
+def test_one_tolerance_of_all_commands_that_ask_what_one_is_ready_to_lose() -> None:
+    """`report`, `advise` and `compare` have one default; nobody else has an option of this first name."""
+    from bnrecal.cli.app import cli
+
+    found = {
+        name: option.default
+        for name, command in cli.commands.items()
+        for option in command.params
+        if option.opts[0] == "--tolerance"
+    }
+    assert found == dict.fromkeys(("report", "advise", "compare"), TOLERANCE)
 
 
 def test_filters_know_every_field_of_a_cell_by_both_names() -> None:
