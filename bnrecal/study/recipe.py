@@ -8,7 +8,7 @@ with one key.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -38,6 +38,10 @@ NORMS: dict[str, tuple[str, ...]] = {
     "naive-cbn": (*_BY_BATCH, "window", "burn_in"),
     "frozen": (),
 }
+# What None stands for in layers and optimisers (bnrecal.norms, bnrecal.optimisers): said, it becomes None.
+# norm_batch is not among them: of the whole batch it is another layer's, and rows are kept that say it.
+OF_LAYERS = {"groups": 32, "window": 4, "burn_in": 0.0}
+ADAPTED = {"lars": "weights", "larc": "all"}
 RENORM_BOUNDS = {"rmax": 3.0, "dmax": 5.0}  # of brn in the end (Ioffe 2017)
 
 
@@ -123,7 +127,18 @@ class Recipe(BaseModel):
         self.__dict__.update({**filled, **unheeded})  # frozen for everybody else
         for check in _CHECKS:
             check(self)
+        self.__dict__.update(dict.fromkeys(self._said_anyway()))
         return self
+
+    def _said_anyway(self) -> Iterator[str]:
+        """The fields that say what holds where nothing is said."""
+        usual = {
+            **OF_LAYERS,
+            "adapt": ADAPTED.get(self.optimizer),
+            "physical_batch": self.batch_size,
+            **({} if self.schedule == "one-cycle" else {"warmup": 0.0, "warmup_fraction": 0.0}),
+        }
+        return (name for name, value in usual.items() if getattr(self, name) == value)
 
     def unheeded(self) -> set[str]:
         """The fields that change nothing in this recipe, whatever they say."""
