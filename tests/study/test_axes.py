@@ -8,9 +8,10 @@ import pytest
 
 from bnrecal.cli.options import GRID
 from bnrecal.cli.sweep import sweep
+from bnrecal.store.provenance import recipe_of
 from bnrecal.store.rows import COLUMNS, KINDS, line_of, parse_row
 from bnrecal.study.axes import AXES, AXIS, LATER, MEASURED_ON, OPTIONS, TOLERANCE, Axis
-from bnrecal.study.cells import Cell
+from bnrecal.study.cells import TRAIN, Cell, Training
 from bnrecal.study.selection import NAMES
 from bnrecal.study.study import Study, make_study
 
@@ -118,13 +119,21 @@ def test_filters_know_every_field_of_a_cell_by_both_names() -> None:
 
 @pytest.mark.parametrize("file", sorted(RESULTS.rglob("rows.jsonl")), ids=lambda file: file.parent.name)
 def test_stored_rows_are_read_and_keep_their_keys(file: Path) -> None:
-    """Every stored row's key is the digest of what the row says, by today's cells."""
-    n = 0
-    for line in file.read_bytes().splitlines(keepends=True):
-        row = parse_row(line, str(file))
+    """Every stored row's key is the digest of what the row says, by today's cells, trainings and recipes."""
+    rows = [parse_row(line, str(file)) for line in file.read_bytes().splitlines(keepends=True)]
+    assert rows
+    trainings = {row["key"]: _training(row) for row in rows if row.get("kind") == TRAIN}
+    for row in rows:
         assert parse_row(line_of(row), "again") == row
-        if row.get("kind") is None and row.get("trained") is None:
-            cell = Cell(**{field.name: row[field.name] for field in fields(Cell) if field.name not in LATER})
-            assert cell.key == row["key"]
-            n += 1
-    assert n or "norm_batch" in file.parent.name
+        if row.get("kind") == TRAIN:
+            assert trainings[row["key"]].key == row["key"]
+            continue
+        known = {field.name: row[field.name] for field in fields(Cell) if field.name not in LATER}
+        assert Cell(**known, trained=trainings.get(row.get("trained"))).key == row["key"]
+
+
+def _training(row: dict[str, Any]) -> Training:
+    recipe = recipe_of(row)
+    assert recipe is not None
+    known = {field.name: row[field.name] for field in fields(Training) if field.name != "recipe"}
+    return Training(**known, recipe=recipe)
