@@ -30,7 +30,7 @@ def _into_environment(context: click.Context, parameter: click.Parameter, value:
         return
     os.environ[f"BNRECAL_{str(parameter.name).upper()}"] = value
     if parameter.name == "cache_limit":
-        from bnrecal.data.image_cache import cache_limit_bytes
+        from bnrecal.data.cache_files import cache_limit_bytes
 
         cache_limit_bytes()  # refuse what is no number before anything is done
 

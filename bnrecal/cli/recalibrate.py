@@ -101,8 +101,7 @@ def write_recalibrated(
 
 def _print(found: Any, every: bool) -> None:
     """The verdict, the metric before and after, and the layers."""
-    from bnrecal.recalibration.recalibrate import alone
-    from bnrecal.recalibration.shown import MOST_LAYERS, table
+    from bnrecal.recalibration.shown import MOST_LAYERS, alone, table
 
     click.echo(_verdict(found))
     if found.prepared is not None:

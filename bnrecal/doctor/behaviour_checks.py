@@ -6,7 +6,9 @@ from bnrecal.data.normalisations import words
 from bnrecal.doctor.chance import differ
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
 from bnrecal.doctor.outputs import NotByImageError
-from bnrecal.doctor.patient import ModelError, Patient, Sizes
+from bnrecal.doctor.patient import Patient
+from bnrecal.doctor.seen import ModelError
+from bnrecal.doctor.sizes import Sizes
 from bnrecal.doctor.statistics_checks import described, far
 from bnrecal.doctor.weighing import PREPARE_FIRST, UNASKED, Gain
 from bnrecal.errors import BnrecalError

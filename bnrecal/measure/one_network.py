@@ -19,7 +19,8 @@ from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode
 from bnrecal.recalibration.input_fit import prepared_as
-from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
+from bnrecal.recalibration.recalibrate import recalibrate
+from bnrecal.recalibration.result import Recalibration
 from bnrecal.recalibration.shift import Shift, shifts, stored
 from bnrecal.report.analysis.uncertainty import FEWEST_IMAGES, Interval, percentile_interval
 from bnrecal.study.axes import MOMENTUM, STORED
