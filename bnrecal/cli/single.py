@@ -38,6 +38,21 @@ FROZEN = setting(
 )
 
 
+def output(help: str) -> Callable[[Command], Command]:
+    """Where the file is written that the command is for."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help=help)
+
+
+FORCE = click.option("--force", is_flag=True, help="Replace the file if it exists.")
+SHOWN = (
+    click.option(
+        "--even-if-worse", is_flag=True, help="Write the file even where the metric fell beyond noise."
+    ),
+    click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+)
+
+
 def frozen_of(value: str | None) -> "Frozen":
     """The rule this option names, or its list of names."""
     from bnrecal.recalibration.frozen import RULES
