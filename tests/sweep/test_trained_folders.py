@@ -1,5 +1,8 @@
 """What lies in OUT/trained and is of no use: moved aside and said, and that one network is trained anew."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -167,3 +170,92 @@ def test_the_long_report_names_recipes(bnrecal: Callable[..., Any], monkeypatch:
     )
     assert bnrecal("sweep", "--task", "tiny", "--arch", "arch1", "--out", "plain").code == 0
     assert "trained" not in bnrecal("report", "--format", "long", "--out", "plain").out
+
+
+TWO_SIZES = """
+from torch import nn
+
+class Net(nn.Module):
+    archs = ("small", "large")
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.ModuleList([self.one(4), self.one(2000)])])
+
+    def one(self, n):
+        return nn.Sequential(
+            nn.Conv2d(3, n, 3), nn.BatchNorm2d(n), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n, 2),
+        )
+
+    def subnet(self, choices):
+        return self.blocks[0][choices[0]]
+
+    def build(self, arch):
+        return self.subnet([self.archs.index(arch)])
+
+def net():
+    return Net()
+"""
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from bnrecal.cli import main
+main()
+"""
+
+
+def test_a_disk_without_room_for_one_network_leaves_the_other() -> None:
+    """Its checkpoint does not fit: a failed training with that reason, nothing half-written, cells that say
+    so; the other network is trained and evaluated.
+    """
+    Path("sizes.py").write_text(TWO_SIZES)
+    study = STUDY.replace("learnt:net", "sizes:net").replace("norm_batch = [4, 8]", 'sampling = "none"')
+    Path("study.toml").write_text(study)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    ran = subprocess.run(
+        [sys.executable, "-c", LIMITED, *SWEEP], capture_output=True, text=True, env=environment
+    )
+    assert ran.returncode == 3, ran.stderr
+    rows = Store(Path("results")).rows()
+    failed = {row["arch"]: row for row in rows if row["status"] == "failed" and not is_evaluated(row)}
+    assert list(failed) == ["large"]
+    assert "cannot be written: File too large" in failed["large"]["error"]
+    lost = [row for row in rows if row["status"] == "failed" and is_evaluated(row)]
+    assert {(row["arch"], row["failure"]) for row in lost} == {("large", "not trained")}
+    done = [row["arch"] for row in rows if row["status"] == "done" and is_evaluated(row)]
+    assert done == ["small"] * 3
+    left = [path.name for path in Path("results/trained", failed["large"]["key"]).iterdir()]
+    assert left == ["log.jsonl"]
+
+
+OF_DETECTION = 'task = "tiny"\nbs = [4]\nsamples = [16]\n'
+HEADS = {
+    "a detector for classes": (
+        STUDY.replace("learnt:net", "supernet"),
+        "supernet weights are for 1 channel, 10 classes, map50; this task has 3, 2, top1",
+    ),
+    "a classifier for boxes": (OF_DETECTION + 'model = "learnt:net"\n[train]\nepochs = 1\n', "no predict"),
+}
+
+
+@pytest.mark.parametrize(("study", "message"), HEADS.values(), ids=HEADS)
+def test_a_recipe_for_the_head_of_another_task_is_one_line(
+    bnrecal: Callable[..., Any], study: str, message: str
+) -> None:
+    """A detector learns no classes, a classifier no boxes: said before anything is begun."""
+    Path("study.toml").write_text(study)
+    ran = bnrecal(*SWEEP)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert message in ran.err
+    assert not Path("results/rows.jsonl").exists()
+
+
+def test_a_recipe_of_classes_fails_on_boxes_with_the_field(bnrecal: Callable[..., Any]) -> None:
+    """Flips move no boxes here: the training is a failed row that names the field, its cells as well."""
+    Path("study.toml").write_text(OF_DETECTION + 'arch = ["arch1"]\n[train]\nepochs = 1\naugment = "flip"\n')
+    assert bnrecal(*SWEEP).code == 3
+    rows = Store(Path("results")).rows()
+    assert [row["failure"] for row in rows] == ["error", "not trained"]
+    message = "augment: 'flip' is for classification, task tiny is detection"
+    assert [message in row["error"] for row in rows] == [True, True]
