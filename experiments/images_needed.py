@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bnrecal.study.axes import TOLERANCE
+
 
 def table(rows: pd.DataFrame, tolerance: float) -> str:
     whole, largest = rows.n_samples.max(), rows.batch_size.max()
@@ -42,6 +44,6 @@ def table(rows: pd.DataFrame, tolerance: float) -> str:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     done = pd.read_json(folder / "rows.jsonl", lines=True).query("status == 'done'")
-    text = table(done, float(sys.argv[2]) if len(sys.argv) > 2 else 0.003)
+    text = table(done, float(sys.argv[2]) if len(sys.argv) > 2 else TOLERANCE)
     (folder / "table.md").write_text(text)
     print(text)

@@ -164,7 +164,7 @@ def test_contributing_names_files_that_exist() -> None:
     assert not [path for path in paths if not (ROOT / path).exists()]
     for table, home in (
         ("ESTIMATORS", "bnrecal/recalibration/estimators.py"),
-        ("ESTIMATORS", "bnrecal/study/cells.py"),
+        ("ESTIMATORS", "bnrecal/study/axes.py"),
         ("OPENERS", "bnrecal/tasks/opening.py"),
         ("NORMS", "bnrecal/norms/kinds.py"),
         ("FORMATS", "bnrecal/cli/report.py"),

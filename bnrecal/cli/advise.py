@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnrecal.cli.messages import complain, write_text
-from bnrecal.cli.options import OUT, SectionedCommand, comma_list, gathered, input_options, setting
+from bnrecal.cli.options import (
+    OUT,
+    SectionedCommand,
+    along,
+    gathered,
+    input_options,
+    setting,
+    tolerance_option,
+)
 from bnrecal.cli.running import Running, running_options
+from bnrecal.study.axes import MOST
 
 if TYPE_CHECKING:
     from bnrecal.plan.opened import Opened
@@ -22,11 +31,11 @@ if TYPE_CHECKING:
 
 @click.command(cls=SectionedCommand)
 @input_options
-@setting("arch", callback=comma_list, help="Architectures that must all be served.  [those of the model]")
-@setting("estimator", callback=comma_list, help="Which to try.  [pooled,cumulative,ema]")
-@setting("bs", callback=comma_list, help="Batch sizes to try.  [64]")
-@setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]")
-@setting("seed", help="Draws the fixed order of the calibration images.  [0]")
+@along("arch", "Architectures that must all be served.  [those of the model]")
+@along("estimator", "Which to try.  [pooled,cumulative,ema]")
+@along("batch_size", "Batch sizes to try.  [64]")
+@along("momentum")
+@along("seed")
 @setting(
     "out",
     type=click.Path(path_type=Path),
@@ -34,13 +43,7 @@ if TYPE_CHECKING:
     help="Folder for the rows.",
     show_default=True,
 )
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=0.003,
-    show_default=True,
-    help="Eval the setting may be behind by.",
-)
+@tolerance_option("Eval the setting may be behind by.")
 @click.option(
     "--max-seconds",
     type=click.FloatRange(min=1),
@@ -79,7 +82,7 @@ def advise(
 
     settings, places = gathered(context, study, options)
     settings.setdefault("estimator", room.ESTIMATORS)
-    settings["samples"] = (2**62,)  # enough for any batch; the ladders say which
+    settings["samples"] = (MOST,)  # enough for any batch; the ladders say which
     opened = open_study(settings, places)
     task = opened.task
     for note in opened.notes:

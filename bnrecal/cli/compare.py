@@ -5,19 +5,14 @@ from pathlib import Path
 import click
 
 from bnrecal.cli.messages import write_text
+from bnrecal.cli.options import tolerance_option
 from bnrecal.errors import BnrecalError
 
 
 @click.command()
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=0.003,
-    show_default=True,
-    help="A fall of eval by no more than this is none.",
-)
+@tolerance_option("A fall of eval by no more than this is none.")
 @click.option("--format", "layout", type=click.Choice(("table", "json")), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
 def compare(before: Path, after: Path, tolerance: float, layout: str, output: Path | None) -> int:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bnrecal.study.axes import AXES, AXIS, TOLERANCE
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 OUT = Path("results")
 
@@ -28,7 +30,7 @@ def _into_environment(context: click.Context, parameter: click.Parameter, value:
         return
     os.environ[f"BNRECAL_{str(parameter.name).upper()}"] = value
     if parameter.name == "cache_limit":
-        from bnrecal.data.image_cache import cache_limit_bytes
+        from bnrecal.data.cache_files import cache_limit_bytes
 
         cache_limit_bytes()  # refuse what is no number before anything is done
 
@@ -71,15 +73,18 @@ INPUTS = (
     ),
     setting("cache-limit", callback=_into_environment, expose_value=False, help="In GB; 0: keep none.  [50]"),
 )
+
+
+def along(name: str, help: str | None = None) -> Callable[[Command], Command]:
+    """The option of an axis, with a help of the command's own if it asks another question."""
+    axis = AXIS[name]
+    return setting(
+        axis.option, callback=comma_list if axis.several else None, help=axis.help if help is None else help
+    )
+
+
 GRID = (
-    setting(
-        "arch", callback=comma_list, help="Architectures, comma list; random:K draws K.  [those of the model]"
-    ),
-    setting("bs", callback=comma_list, help="Batch sizes, comma list.  [8,16,32,64]"),
-    setting("samples", callback=comma_list, help="Calibration images, comma list.  [2560,5120,10240]"),
-    setting("estimator", callback=comma_list, help="ema, cumulative, pooled, exact; comma list.  [ema]"),
-    setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]"),
-    setting("seed", help="Draws the fixed order of the calibration images.  [0]"),
+    *(along(axis.name) for axis in AXES),
     setting("repeats", help="Orders of the images: seed, seed + 1, ...  [1]"),
     setting(
         "baseline/--no-baseline",
@@ -117,6 +122,13 @@ def _section(name: str) -> str:
     if name in Inputs.model_fields or name.startswith("cache_"):
         return "Images"
     return "Grid" if name in Study.model_fields else "Run"
+
+
+def tolerance_option(help: str) -> Callable[[Command], Command]:
+    """How much eval one is ready to lose, for all commands that ask it."""
+    return click.option(
+        "--tolerance", type=click.FloatRange(min=0), default=TOLERANCE, show_default=True, help=help
+    )
 
 
 device_option = setting("device", default="auto", help="auto, cpu, cuda or cuda:i.", show_default=True)

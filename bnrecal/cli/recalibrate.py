@@ -12,27 +12,14 @@ from bnrecal.cli import single
 from bnrecal.cli.messages import complain
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
-EVEN_IF_WORSE = click.option(
-    "--even-if-worse", is_flag=True, help="Write the file even where the metric fell beyond noise."
-)
-
 
 @click.command(cls=SectionedCommand)
 @input_options
 @single.with_options(
     single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, single.FROZEN, device_option
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The file to write: safetensors, the weights with their new statistics.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@EVEN_IF_WORSE
-@click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@single.output("The file to write: safetensors, the weights with their new statistics.")
+@single.with_options(single.FORCE, *single.SHOWN)
 @click.pass_context
 def recalibrate(
     context: click.Context,
@@ -101,8 +88,7 @@ def write_recalibrated(
 
 def _print(found: Any, every: bool) -> None:
     """The verdict, the metric before and after, and the layers."""
-    from bnrecal.recalibration.recalibrate import alone
-    from bnrecal.recalibration.shown import MOST_LAYERS, table
+    from bnrecal.recalibration.shown import MOST_LAYERS, alone, table
 
     click.echo(_verdict(found))
     if found.prepared is not None:

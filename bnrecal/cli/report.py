@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnrecal.cli.messages import write_text
-from bnrecal.cli.options import OUT, setting
+from bnrecal.cli.options import OUT, setting, tolerance_option
 from bnrecal.errors import BnrecalError
 from bnrecal.host.interrupts import Stopped
 
@@ -22,13 +22,7 @@ FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
 @setting("out", type=click.Path(path_type=Path), default=OUT, help="Folder with rows.", show_default=True)
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--published", is_flag=True, help="The 33 cells of the published study instead.")
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=0.003,
-    show_default=True,
-    help="Eval the advised setting may fall short by.",
-)
+@tolerance_option("Eval the advised setting may fall short by.")
 @click.option("--rows", "in_rows", metavar="AXIS", help="Axis down the tables of trained networks.")
 @click.option("--columns", "in_columns", metavar="AXIS", help="Axis across them.  [what varies most]")
 @click.option("--figures", type=click.Path(path_type=Path), help="Write every figure there, as SVG and PNG.")

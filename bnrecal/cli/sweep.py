@@ -29,7 +29,12 @@ MANY_TRAININGS = 100  # a grid with more is not begun without a word
 @click.option("--only", multiple=True, metavar="NAME=VALUES", help="Only these cells, such as arch=arch1.")
 @click.option("--exclude", multiple=True, metavar="NAME=VALUES", help="Not these cells, such as bs=8,16.")
 @click.option("--retry-failed", is_flag=True, help="The cells that failed before, and only those.")
-@click.option("--force", is_flag=True, help="Finished cells again; their rows go to rows.jsonl.replaced.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Finished cells again; their rows go to rows.jsonl.replaced. Not finished trainings, which would "
+    "give the same weights.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @click.option("--max-failures", type=click.IntRange(min=1), help="Stop when so many cells failed.")
 @click.option("--limit", type=click.IntRange(min=1), help="Do at most so many cells now.")
@@ -187,7 +192,9 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
             Console(stderr=True), n_images, len(plan.todo), plan.cells_to_do, plan.opened.recipes
         ) as progress,
         executor,
-        closing(run_sweep(plan, store, executor, progress.images, waiting, resolved.name)) as rows,
+        closing(
+            run_sweep(plan, store, executor, progress.images, waiting, resolved.name, progress.note)
+        ) as rows,
     ):
         for row in rows:
             progress.cell(row, plan.n_evaluation)

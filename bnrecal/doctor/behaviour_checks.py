@@ -6,7 +6,9 @@ from bnrecal.data.normalisations import words
 from bnrecal.doctor.chance import differ
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
 from bnrecal.doctor.outputs import NotByImageError
-from bnrecal.doctor.patient import ModelError, Patient, Sizes
+from bnrecal.doctor.patient import Patient
+from bnrecal.doctor.seen import ModelError
+from bnrecal.doctor.sizes import Sizes
 from bnrecal.doctor.statistics_checks import described, far
 from bnrecal.doctor.weighing import PREPARE_FIRST, UNASKED, Gain
 from bnrecal.errors import BnrecalError
@@ -58,7 +60,7 @@ def randomness(patient: Patient) -> Finding:
     if active:
         what = f"{len(active)} dropout layers ({', '.join(active[:3])}) stay active after eval()"
         return answer("wrong", what, remedy, active)
-    if patient.repeated_gap > patient.repeated.tolerance:
+    if patient.repeated_gap > patient.repeated.rounding:
         what = f"the same batch twice gives outputs {patient.repeated_gap:.2g} standard deviations apart"
         return answer("wrong", what, remedy)
     return answer("fine", "the same batch twice gives the same outputs")

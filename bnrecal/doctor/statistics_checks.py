@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable
 
+from bnrecal.doctor.copies import Fresh
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
-from bnrecal.doctor.patient import Fresh, Patient
+from bnrecal.doctor.patient import Patient
 from bnrecal.doctor.weighing import thaw, weighed
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import count_images

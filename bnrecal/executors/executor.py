@@ -51,6 +51,7 @@ class Outcome:
     usage: Mapping[str, float | None] = field(default_factory=dict)  # of processors: see host/load.py
     weights_sha256: str | None = None  # of what was trained
     artefact: bytes | None = None  # what was trained, where it does not lie in the job's folder
+    notes: tuple[str, ...] = ()  # what the user should know, such as that a checkpoint was damaged
 
 
 class Executor(Protocol):

@@ -19,10 +19,12 @@ from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode
 from bnrecal.recalibration.input_fit import prepared_as
-from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
+from bnrecal.recalibration.recalibrate import recalibrate
+from bnrecal.recalibration.result import Recalibration
 from bnrecal.recalibration.shift import Shift, shifts, stored
 from bnrecal.report.analysis.uncertainty import FEWEST_IMAGES, Interval, percentile_interval
-from bnrecal.study.cells import MOMENTUM, STORED, Cell
+from bnrecal.study.axes import MOMENTUM, STORED
+from bnrecal.study.cells import Cell
 from bnrecal.study.study import Study
 from bnrecal.tasks.task import Int64s, Task
 

@@ -27,7 +27,8 @@ from bnrecal.networks.network import Network
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.exact import exact_statistics
 from bnrecal.recalibration.walk import Walk
-from bnrecal.study.cells import MOMENTUM, STORED, Cell, Pass
+from bnrecal.study.axes import MOMENTUM, STORED
+from bnrecal.study.cells import Cell, Pass
 from bnrecal.tasks.task import Int64s, Task
 
 OnImages = Callable[[int], None]  # told how many calibration images were just done

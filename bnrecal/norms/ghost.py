@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.norms.followed import Followed, check_dimensions, counted
-from bnrecal.norms.grouping import averages, check_norm_batch, n_groups
+from bnrecal.norms.grouping import AnyDimensions, averages, check_norm_batch, n_groups
 from bnrecal.norms.kernels import normalised, unbiased
 
 
@@ -85,11 +85,5 @@ class GhostBatchNorm3d(_GhostBatchNorm, nn.BatchNorm3d):
     __doc__ = _GhostBatchNorm.__doc__
 
 
-class GhostBatchNorm(_GhostBatchNorm):
-    """For any number of dimensions, in the place of a SyncBatchNorm."""
-
+class GhostBatchNorm(AnyDimensions, _GhostBatchNorm):
     __doc__ = _GhostBatchNorm.__doc__
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")

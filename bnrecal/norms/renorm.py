@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
 from bnrecal.norms.followed import Followed, check_dimensions, counted
-from bnrecal.norms.grouping import averages, check_norm_batch, n_groups
+from bnrecal.norms.grouping import AnyDimensions, averages, check_norm_batch, n_groups
 from bnrecal.norms.kernels import moments, normalised
 
 
@@ -151,11 +151,5 @@ class BatchRenorm3d(_BatchRenorm, nn.BatchNorm3d):
     __doc__ = _BatchRenorm.__doc__
 
 
-class BatchRenorm(_BatchRenorm):
-    """For any number of dimensions, in the place of a SyncBatchNorm."""
-
+class BatchRenorm(AnyDimensions, _BatchRenorm):
     __doc__ = _BatchRenorm.__doc__
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from bnrecal.errors import BnrecalError
 from bnrecal.plan.opened import Opened
-from bnrecal.study.cells import STORED, Cell, Training
+from bnrecal.study.axes import STORED
+from bnrecal.study.cells import Cell, Training
 from bnrecal.study.recipe import WITHOUT_STATISTICS
 from bnrecal.tasks.task import Int64s
 

@@ -8,7 +8,8 @@ from bnrecal.errors import BnrecalError
 from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import grid_of
 from bnrecal.study.inputs import Inputs, valid
-from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipe import Recipe, make_recipe
+from bnrecal.study.recipes import label, varied_fields
 from bnrecal.study.study import Study, make_study
 
 
@@ -39,6 +40,27 @@ def recipe_of(row: Row) -> Recipe | None:
     if found is None:
         return None
     return valid(Recipe, found, dict.fromkeys(found, f"row {row['key']}: recipe"))
+
+
+def trained_how(rows: Sequence[Row]) -> list[str]:
+    """Of each row's recipe what differs from the defaults or from others; "" of what no study trained."""
+    recipes = [recipe_of(row) for row in rows]
+    told = varied_fields([make_recipe({}), *filter(None, recipes)])
+    return ["" if recipe is None else label(recipe, told) for recipe in recipes]
+
+
+def trained_apart(rows: Sequence[Row]) -> tuple[str, list[str]]:
+    """The same in two parts: what all recipes have in common ("" of a single one), what each has besides."""
+    recipes = [recipe_of(row) for row in rows]
+    trained = [recipe for recipe in recipes if recipe is not None]
+    told = varied_fields([make_recipe({}), *trained])
+    by_some = {name for recipe in trained for name in recipe.unheeded()}.union(varied_fields(trained))
+    common = [name for name in told if name not in by_some] if len(set(trained)) > 1 else []
+    own = [name for name in told if name not in common]
+    return (
+        label(trained[0], common) if common else "",
+        ["" if recipe is None else label(recipe, own) for recipe in recipes],
+    )
 
 
 def study_of(row: Row) -> Study:

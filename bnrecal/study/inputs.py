@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bnrecal.errors import BnrecalError, unknown_choice
 
 Validated = TypeVar("Validated", bound=BaseModel)
-Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=1, le=8192)]  # pixels
 Unit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

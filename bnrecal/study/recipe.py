@@ -8,14 +8,15 @@ with one key.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bnrecal.errors import BnrecalError, unknown_choice
-from bnrecal.study.inputs import Count, valid
+from bnrecal.study.axes import Count, Seed
+from bnrecal.study.inputs import valid
 
 # Raise when a change of code changes what a recipe trains: networks of the old version are trained again.
 TRAINING_ALGORITHM = 1
@@ -37,6 +38,10 @@ NORMS: dict[str, tuple[str, ...]] = {
     "naive-cbn": (*_BY_BATCH, "window", "burn_in"),
     "frozen": (),
 }
+# What None stands for in layers and optimisers (bnrecal.norms, bnrecal.optimisers): said, it becomes None.
+# norm_batch is not among them: of the whole batch it is another layer's, and rows are kept that say it.
+OF_LAYERS = {"groups": 32, "window": 4, "burn_in": 0.0}
+ADAPTED = {"lars": "weights", "larc": "all"}
 RENORM_BOUNDS = {"rmax": 3.0, "dmax": 5.0}  # of brn in the end (Ioffe 2017)
 
 
@@ -103,7 +108,7 @@ class Recipe(BaseModel):
     trainable: Literal["all", "norm", "last-norm"] = "all"
     sampling: Literal["none", "uniform", "fair"] = "none"  # paths of a supernet
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _settled(self) -> Self:
@@ -122,7 +127,18 @@ class Recipe(BaseModel):
         self.__dict__.update({**filled, **unheeded})  # frozen for everybody else
         for check in _CHECKS:
             check(self)
+        self.__dict__.update(dict.fromkeys(self._said_anyway()))
         return self
+
+    def _said_anyway(self) -> Iterator[str]:
+        """The fields that say what holds where nothing is said."""
+        usual = {
+            **OF_LAYERS,
+            "adapt": ADAPTED.get(self.optimizer),
+            "physical_batch": self.batch_size,
+            **({} if self.schedule == "one-cycle" else {"warmup": 0.0, "warmup_fraction": 0.0}),
+        }
+        return (name for name, value in usual.items() if getattr(self, name) == value)
 
     def unheeded(self) -> set[str]:
         """The fields that change nothing in this recipe, whatever they say."""

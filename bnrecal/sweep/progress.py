@@ -104,6 +104,10 @@ class SweepProgress:
             what = f"{todo.first.arch} as it stands" if size is None else f"{todo.first.arch} bs {size}"
         self.bar.update(self.task, advance=n, description=what)
 
+    def note(self, said: str) -> None:
+        """A line beside those of the cells."""
+        self.console.print(f"note: {said}", markup=False, highlight=False, soft_wrap=True)
+
     def _variant(self, recipe: Recipe) -> str:
         return variant(recipe, self.varied_in_training)
 

@@ -63,6 +63,8 @@ def finished(folder: Path, identity: str) -> Trained | None:
         trained = None
     except (OSError, ValueError) as error:
         raise BnrecalError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(trained, dict | None):
+        raise BnrecalError(f"{path}: damaged: trained is {trained!r}")
     weights = folder / WEIGHTS
     if trained is None:
         if weights.exists() and not (folder / NAME).exists():
@@ -95,6 +97,26 @@ def resumed(folder: Path, identity: str) -> tuple[Checkpoint | None, str | None]
             "folder"
         )
     return found, None
+
+
+def moved_aside(folder: Path, identity: str) -> str | None:
+    """Away, under another name, with what is of another training or cannot be read; what to say of it.
+
+    For folders that are named by what is trained in them. What can be gone on with stays, and so does
+    anything this process may not move.
+    """
+    try:
+        if finished(folder, identity) is None:
+            resumed(folder, identity)
+        return None
+    except BnrecalError as error:
+        reason = str(error).partition(";")[0]
+    n = 1
+    while (aside := folder.with_name(f"{folder.name}.aside-{n}")).exists():
+        n += 1
+    with writing(folder):
+        folder.rename(aside)
+    return f"{reason}; moved to {aside.name}, trained anew"
 
 
 def begin(folder: Path, log: list[dict[str, Any]]) -> None:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from statistics import stdev
 
 from bnrecal.report.analysis.against_stored import ends, helps, leave, no_help
-from bnrecal.report.analysis.choice import TOLERANCE, Choice, Gap, Setting, choose
+from bnrecal.report.analysis.choice import Choice, Gap, Setting, choose
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.finding import WARM
 from bnrecal.report.analysis.findings import time_name
 from bnrecal.report.analysis.sections import Section, orders_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.analysis.wording import counted, listed
-from bnrecal.study.axes import metric_name
+from bnrecal.study.axes import TOLERANCE, metric_name
 
 MANY = 1000  # architectures a search may calibrate
 FEW_IMAGES = 1024  # below this another order of the images may give another figure

@@ -16,13 +16,13 @@ from typing import Any
 from bnrecal.errors import unknown_choice
 from bnrecal.store.provenance import recipe_of
 from bnrecal.store.store import Row
-from bnrecal.study.axes import EXPERIMENT, metric_name, rule
-from bnrecal.study.cells import STORED
+from bnrecal.study.axes import AXIS, EXPERIMENT, STORED, metric_name, rule
 from bnrecal.study.recipe import Recipe, make_recipe
 from bnrecal.study.recipes import phrase, varied_fields
 
 AS_IT_STANDS = "as it stands"
-HOW, SIZE, IMAGES, ARCH = "statistics", "batch size", "images", "architecture"
+HOW = "statistics"  # the rule: estimator and momentum
+SIZE, IMAGES, ARCH = (AXIS[name].words for name in ("batch_size", "n_samples", "arch"))
 OF_STATISTICS = (HOW, SIZE, IMAGES)  # what a network as it stands has no place along
 Place = tuple[Any, ...]
 

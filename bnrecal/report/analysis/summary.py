@@ -9,7 +9,6 @@ from typing import Any
 from bnrecal.report.analysis.advice import Advice, advice_of
 from bnrecal.report.analysis.axis_findings import axis_findings
 from bnrecal.report.analysis.by_axes import Variants, variants_of
-from bnrecal.report.analysis.choice import TOLERANCE
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
 from bnrecal.report.analysis.law import Law
@@ -17,6 +16,7 @@ from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row
+from bnrecal.study.axes import TOLERANCE
 
 FEWEST_COMMON = 4  # settings shared with the published study before the two stand side by side
 PUBLISHED_SOURCE = (

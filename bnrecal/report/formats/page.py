@@ -14,7 +14,7 @@ from bnrecal.report.formats.picture import Picture
 from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
 from bnrecal.report.formats.variants import text_tables
 from bnrecal.store.store import Row
-from bnrecal.study.cells import STORED
+from bnrecal.study.axes import STORED
 
 MOST_CELLS = 1500  # lines of the table of all cells; more are left to CSV
 # Topics of findings in the order of the page, each with its heading.

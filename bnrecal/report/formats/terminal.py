@@ -14,6 +14,7 @@ from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.variants import text_tables
+from bnrecal.store.provenance import trained_apart
 from bnrecal.store.store import Row
 from bnrecal.study.axes import label
 
@@ -201,21 +202,32 @@ LONG_COLUMNS = {
 
 
 def long_layout(rows: Sequence[Row], uncertainty: Uncertainty) -> RenderableType:
-    """One line per cell, a table for each task; failed ones with their reason."""
+    """One line per cell, a table for each task; failed ones with their reason.
+
+    Where networks were trained a line says how, by what not all recipes have in common; that stands above.
+    """
+    common, hows = trained_apart(rows)
+    named = {row["key"]: how for row, how in zip(rows, hows, strict=True) if how}
     parts: list[RenderableType] = []
     for task in dict.fromkeys(row["task"] for row in rows):
         parts.append(Text(task, style="bold"))
+        if named and common:
+            parts.append(Text(f"trained: {common}"))
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in LONG_COLUMNS:
             numeric = heading not in ("arch", "rule")
             table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
         mine = [row for row in rows if row["task"] == task]
+        if named:
+            table.add_column("trained", overflow="fold")
         for row in mine:
-            table.add_row(*(_cell(row, name, uncertainty) for name in LONG_COLUMNS.values()))
+            trained = [named.get(row["key"], "")] if named else []
+            table.add_row(*(_cell(row, name, uncertainty) for name in LONG_COLUMNS.values()), *trained)
         parts.append(table)
         for row in mine:
             if row["status"] == "failed":
-                parts.append(Text(f"failed: {label(row)}: {row['error']}"))
+                name = ", ".join(filter(None, (label(row), named.get(row["key"]))))
+                parts.append(Text(f"failed: {name}: {row['error']}"))
     return Group(*parts)
 
 
