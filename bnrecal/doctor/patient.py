@@ -18,11 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from bnrecal.data.normalisations import MeanStd
+from bnrecal.data.prepared import Better
 from bnrecal.doctor.chance import differ
 from bnrecal.doctor.outputs import NotByImageError, Outputs
 from bnrecal.doctor.recut import Reading, check_rereadable, compare_readings, recut, taken
 from bnrecal.errors import BnrecalError
-from bnrecal.measure.preparation import N_IMAGES, Better, Fit, fit_of, images_of, n_looked_at
+from bnrecal.measure.preparation import N_IMAGES, Fit, fit_of, images_of, n_looked_at, towards
 from bnrecal.recalibration.batches import Forward, count_images
 from bnrecal.recalibration.estimators import Pooled
 from bnrecal.recalibration.frozen import Frozen, frozen_layers
@@ -200,7 +201,7 @@ class Patient:
         if not self.has_metric or images is None or found is None or self.is_random:
             return None
         try:
-            return self.metric_of(prepared_as(self.in_evaluation, found.affine(images.shape[1])))
+            return self.metric_of(prepared_as(self.in_evaluation, towards(found, images.shape[1])))
         except BnrecalError:
             return None
 

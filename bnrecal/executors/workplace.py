@@ -228,6 +228,7 @@ class Workplace:
             describe_environment(str(self.device)),
             result.evidence if result else None,
             usage=usage.so_far(),
+            prepared=result.prepared if result else None,
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bnrecal.data.prepared import Prepared
 from bnrecal.study.cells import Cell
 
 
@@ -22,6 +23,7 @@ class Measured:
     total_s: float
     evidence: Mapping[str, NDArray[Any]]  # of `eval`, image by image: see tasks/task.py
     evaluation_batch: int  # images in one evaluation forward
+    prepared: Prepared | None = None  # of `stored`: how the images would fit the network far better
 
 
 def measured(

@@ -33,6 +33,22 @@ Figure = Annotated[float, Field(ge=-1e12, le=1e12)]
 Failure = Literal["error", "not trained", "out of memory", "timed out", "not a number", "worker lost"]
 
 
+class Preparation(TypedDict):
+    """Means and standard deviations of pixels / 255, per channel or one for all: that which fits, and the
+    images' own; distances as in recalibration/input_fit.py; the metric now and with that which fits.
+    """
+
+    name: str
+    mean: list[Figure]
+    std: list[Figure]
+    distance: Figure
+    given_mean: list[Figure]
+    given_std: list[Figure]
+    given_distance: Figure
+    now: Figure
+    then: Figure
+
+
 class _Fields(TypedDict):
     """The columns every row has, in the order tables and files show them, then those added later.
 
@@ -44,7 +60,8 @@ class _Fields(TypedDict):
     `evaluation_batch` is the number of images in one evaluation forward, smaller after memory ran out.
     Of the pass from its start to this cell: cpu_s and wall_s are seconds of processor time of its process
     and of the clock, cpus_left the processors that other processes left over on average (over a second at
-    least); `load` is the load average over one minute at its end.
+    least); `load` is the load average over one minute at its end. `preparation`, of "stored" alone: images
+    scaled otherwise fit the network's statistics far better and do not lower the metric.
     """
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
@@ -84,6 +101,7 @@ class _Fields(TypedDict):
     load: NotRequired[Annotated[float, Field(ge=0, le=1e9)] | None]
     trained: NotRequired[Key | None]  # the training that made the weights
     recipe: NotRequired[dict[str, Any] | None]  # its fields that are not at their defaults
+    preparation: NotRequired[Preparation | None]
 
 
 class _TrainedFields(TypedDict):

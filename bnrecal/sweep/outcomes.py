@@ -48,4 +48,5 @@ def _of_its_kind(outcome: Outcome) -> dict[str, Any]:
         **({} if cell.trained is None else {"recipe": cell.trained.recipe.facts()}),
         **dict.fromkeys(FIGURES),
         "evaluation_batch": outcome.evaluation_batch,
+        **({} if outcome.prepared is None else {"preparation": outcome.prepared.facts()}),
     }

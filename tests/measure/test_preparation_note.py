@@ -100,8 +100,11 @@ def advised(bnrecal: Callable[..., Any]) -> tuple[str, str | None]:
     return ran.out, facts["preparation"]
 
 
-def test_advise_says_first_how_to_prepare_the_images(folders: None, bnrecal: Callable[..., Any]) -> None:
+def test_advise_says_first_how_to_prepare_the_images(
+    folders: None, bnrecal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Scaled wrongly: the options come before the setting. Scaled as in training: not a word."""
+    monkeypatch.delenv("BNRECAL_BASELINE")  # the network as it stands says it
     save_file(trained(*PLAIN).state_dict(), "w.safetensors")
     text, sentence = advised(bnrecal)
     assert sentence is not None
