@@ -19,7 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from bnrecal.data.normalisations import MeanStd
 from bnrecal.data.prepared import Better
-from bnrecal.doctor.chance import differ
+from bnrecal.doctor.chance import Scored, differ
 from bnrecal.doctor.outputs import NotByImageError, Outputs
 from bnrecal.doctor.recut import Reading, check_rereadable, compare_readings, recut, taken
 from bnrecal.errors import BnrecalError
@@ -350,7 +350,8 @@ class Patient:
         assert self._evaluate is not None
         images = taken(self.kept if self.evaluation is None else self.evaluation, n)
         with _named(f"evaluated in batches of {size}"), torch.no_grad():
-            return float(self._evaluate(model, recut(images, size)))
+            found = self._evaluate(model, recut(images, size))
+        return found if isinstance(found, Scored) else float(found)
 
     def _evaluating(self) -> nn.Module:
         return copy.deepcopy(self.in_evaluation)
