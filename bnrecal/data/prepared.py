@@ -50,7 +50,7 @@ class Prepared:
     @property
     def sentence(self) -> str:
         """What to do before anything else."""
-        return f"First {self.better.remedy}. For {self.why}."
+        return f"First {self.better.remedy}. The reason: {self.why}."
 
     def facts(self) -> dict[str, Any]:
         """What a row keeps of it: JSON, to be read by `of`."""

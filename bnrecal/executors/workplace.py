@@ -229,6 +229,7 @@ class Workplace:
             result.evidence if result else None,
             usage=usage.so_far(),
             prepared=result.prepared if result else None,
+            left_alone=result.left_alone if result else None,
         )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bnrecal.networks.saved_weights import write_weights
 from bnrecal.plan.grid import cells_of
 from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.fold import folded
-from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode
+from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode, reason_for
 from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
 from bnrecal.recalibration.shift import Shift, shifts, stored
 from bnrecal.report.analysis.uncertainty import Interval
@@ -128,8 +128,11 @@ def recalibrate_one(
         momentum=cell.momentum or MOMENTUM,
         forward=network.forward,
         n_samples=cell.n_samples,
-        frozen=frozen_layers(network.module, frozen),
+        frozen=frozen_layers(network.module, frozen),  # said above, so that it need not warn
     )
+    named, why = reason_for(()), reason_for(frozen)
+    left = {name: why if said == named else said for name, said in report.left_alone.items()}
+    report = replace(report, left_alone=left)
     on_stage(f"evaluating {task.n_evaluation:,} images with the new ones")
     after, new_parts = _metric(task, network, device)
     changed = shifts(network.module, old, report.statistics)

@@ -37,6 +37,7 @@ from bnrecal.metrics.resampling import Evidence
 from bnrecal.networks.network import Network
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.exact import exact_statistics
+from bnrecal.recalibration.frozen import left_alone
 from bnrecal.recalibration.walk import Walk
 from bnrecal.study.cells import MOMENTUM, STORED, Cell, Pass
 from bnrecal.tasks.task import Int64s, Task
@@ -74,7 +75,7 @@ def measure(
 
 
 def _as_it_stands(cell: Cell, evaluator: Evaluator, clock: Stopwatch) -> Measured:
-    """Evaluate, then look whether the images are scaled as in training; the cell's time is without that."""
+    """Evaluate, then look at scaling and modes; the cell's time is without that."""
     task, network, device = evaluator.task, evaluator.network, evaluator.device
     found = evaluator.settle(cell, clock)
     ids, size = task.order(SEED), evaluator.size
@@ -88,7 +89,7 @@ def _as_it_stands(cell: Cell, evaluator: Evaluator, clock: Stopwatch) -> Measure
         if not is_out_of_memory(error):
             raise
         prepared = None  # the cell was measured all the same
-    return replace(found, prepared=prepared)
+    return replace(found, prepared=prepared, left_alone=left_alone(network.module))
 
 
 def _exactly(

@@ -33,6 +33,12 @@ Figure = Annotated[float, Field(ge=-1e12, le=1e12)]
 Failure = Literal["error", "not trained", "out of memory", "timed out", "not a number", "worker lost"]
 
 
+class FewLeftAlone(TypedDict):
+    n: Number
+    total: Number
+    names: list[str]
+
+
 class Preparation(TypedDict):
     """Means and standard deviations of pixels / 255, per channel or one for all: that which fits, and the
     images' own; distances as in recalibration/input_fit.py; the metric now and with that which fits.
@@ -61,7 +67,8 @@ class _Fields(TypedDict):
     Of the pass from its start to this cell: cpu_s and wall_s are seconds of processor time of its process
     and of the clock, cpus_left the processors that other processes left over on average (over a second at
     least); `load` is the load average over one minute at its end. `preparation`, of "stored" alone: images
-    scaled otherwise fit the network's statistics far better and do not lower the metric.
+    scaled otherwise fit the network's statistics far better and do not lower the metric; `left_alone`:
+    how many of its BatchNorms re-estimation leaves alone for their mode, and the first of them.
     """
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
@@ -102,6 +109,7 @@ class _Fields(TypedDict):
     trained: NotRequired[Key | None]  # the training that made the weights
     recipe: NotRequired[dict[str, Any] | None]  # its fields that are not at their defaults
     preparation: NotRequired[Preparation | None]
+    left_alone: NotRequired[FewLeftAlone | None]
 
 
 class _TrainedFields(TypedDict):

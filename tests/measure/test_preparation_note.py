@@ -108,7 +108,7 @@ def test_advise_says_first_how_to_prepare_the_images(
     save_file(trained(*PLAIN).state_dict(), "w.safetensors")
     text, sentence = advised(bnrecal)
     assert sentence is not None
-    assert "--mean 0 --std 1. For the first BatchNorms' statistics are" in sentence
+    assert "--mean 0 --std 1. The reason: the first BatchNorms' statistics are" in sentence
     assert text.index("First prepare the images") < text.index("With the images as they are:")
     save_file(trained(*GREY).state_dict(), "w.safetensors")
     text, sentence = advised(bnrecal)

@@ -51,7 +51,7 @@ def test_a_sweep_says_it_and_keeps_it(raw_pixels: None, bnrecal: Callable[..., A
     ran = bnrecal("sweep", *GRID, *how)
     assert ran.code == 0, ran.err
     (said,) = [line for line in ran.err.splitlines() if "BatchNorms' statistics" in line]
-    assert said.startswith(f"note: First prepare the images with mean 0, std 1: {OPTIONS}. For the first")
+    assert said.startswith(f"note: First prepare the images with mean 0, std 1: {OPTIONS}. The reason: ")
     facts = stored_row()["preparation"]
     assert (facts["mean"], facts["std"]) == ([0.0], [1.0])
     assert facts["now"] == stored_row()["eval"]
@@ -122,3 +122,41 @@ def test_a_damaged_field_is_named(raw_pixels: None, bnrecal: Callable[..., Any])
     ran = bnrecal("report")
     assert ran.code == 2
     assert "preparation.mean" in ran.err
+
+
+MIXED = """
+
+def mixed(n_classes):
+    net = network(n_classes)
+    for module in (net, net[1]):
+        module.training = False
+    return net
+
+def even(n_classes):
+    return network(n_classes).eval()
+"""
+
+
+@pytest.mark.parametrize(("name", "says"), [("mixed", True), ("even", False)])
+def test_layers_left_alone_for_their_mode_are_said(
+    prepared_well: None, bnrecal: Callable[..., Any], name: str, says: bool
+) -> None:
+    """By sweep, report and recalibrate; a network in one mode has none, and nothing is said."""
+    path = Path("network_of_garments.py")
+    module = Path(f"network_{name}.py")
+    module.write_text(path.read_text() + MIXED)
+    options = [
+        f"network_{name}:{name}" if word == "network_of_garments:network" else word for word in COMMAND
+    ]
+    rest = ("--baseline", "--estimator", "pooled", "--bs", 32, "--samples", "64,128")
+    ran = bnrecal("sweep", *options, *rest)
+    assert ran.code == 0, ran.err
+    text = f"Of {name} 1 of 3 BatchNorms (1) came in eval mode and 2 in train mode"
+    assert (text in ran.err) is says
+    for layout in ("table", "long", "md", "latex", "html"):
+        said = " ".join(bnrecal("report", "--format", layout).out.split())
+        assert said.count("came in eval mode") == says, layout
+    assert stored_row().get("left_alone") == ({"n": 1, "total": 3, "names": ["1"]} if says else None)
+    ran = bnrecal("recalibrate", *options, "-o", "n.safetensors", "--even-if-worse")
+    why = "left alone: 1 (1): frozen: in eval mode while other BatchNorms are in train mode"
+    assert (why in ran.out) is says

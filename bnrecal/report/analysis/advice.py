@@ -14,7 +14,7 @@ from bnrecal.report.analysis.choice import TOLERANCE, Choice, Gap, Setting, choo
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.finding import WARM
 from bnrecal.report.analysis.findings import time_name
-from bnrecal.report.analysis.preparation import AS_THEY_ARE, first_of_all
+from bnrecal.report.analysis.preparation import AS_THEY_ARE, first_of_all, left_alone_of
 from bnrecal.report.analysis.sections import Section, orders_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.analysis.wording import counted, listed
@@ -76,7 +76,7 @@ class Advice:
             else:
                 said += [f"{others} {chosen.name}.", *helps(choice, self.metric)]
             said += [*self._why(), *self._too_few(), *self._orders(), self._cost()]
-        return [*said, *self._left_out(), *self._one_estimator()]
+        return [*said, *self._left_out(), *self._one_estimator(), *left_alone_of(choice.stored)]
 
     @property
     def _all_zero(self) -> bool:

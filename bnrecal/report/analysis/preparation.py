@@ -1,4 +1,5 @@
-"""That images are scaled otherwise than in training, as the rows of the networks as they stand say it.
+"""That images are scaled otherwise than in training, or layers left alone: what rows of networks as they
+stand say of their study.
 
 Rows from before it was looked at say nothing.
 """
@@ -10,6 +11,7 @@ from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.wording import listed
 from bnrecal.store.store import Row
 from bnrecal.study.cells import STORED
+from bnrecal.study.frozen import LeftAlone
 
 TOPIC = "preparation"
 AS_THEY_ARE = "With the images as they are:"
@@ -38,18 +40,29 @@ def _sentence(mine: Mapping[str, Prepared], n_networks: int) -> str:
     if n_networks == 1:
         return most.sentence
     which = f" for {listed(list(mine))}" if len(mine) < n_networks else ""
-    return f"First{which} {most.better.remedy}. For on {name} {most.why}."
+    return f"First{which} {most.better.remedy}. The reason, on {name}: {most.why}."
 
 
 def preparation_of(stored: Mapping[str, Row], told: Collection[str]) -> list[Finding]:
     """The same as findings, where not every row that says something is among those already told, by keys."""
-    untold = any(row.get("preparation") is not None and row["key"] not in told for row in stored.values())
-    return [Finding(TOPIC, text) for text in first_of_all(stored)] if untold else []
+    untold = any(row["key"] not in told for row in stored.values())
+    said = [*first_of_all(stored), *left_alone_of(stored)] if untold else []
+    return [Finding(TOPIC, text) for text in said]
 
 
 def notes_of(rows: Iterable[Row]) -> list[str]:
-    """The same of any rows, for those that show no report."""
-    return first_of_all({_name(row): row for row in rows if row["estimator"] == STORED})
+    """Both of any rows, for those that show no report."""
+    stored = {_name(row): row for row in rows if row["estimator"] == STORED}
+    return [*first_of_all(stored), *left_alone_of(stored)]
+
+
+def left_alone_of(stored: Mapping[str, Row]) -> list[str]:
+    """That BatchNorms were left alone for their mode: a sentence for the networks of which it is the same."""
+    by_text: dict[str, list[str]] = {}
+    for name, row in stored.items():
+        if (facts := row.get("left_alone")) is not None:
+            by_text.setdefault(LeftAlone(**facts).sentence, []).append(name)
+    return [f"Of {listed(names)} {text}" for text, names in by_text.items()]
 
 
 def _name(row: Row) -> str:
