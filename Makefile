@@ -15,9 +15,10 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
-# the tests three times beside processes that keep every processor busy
+# the tests three times beside processes that keep every processor busy; a part of them, once:
+# make test-busy BUSY="1 tests/host"
 test-busy: $(READY)
-	experiments/bench/busy_tests.sh
+	experiments/bench/busy_tests.sh $(BUSY)
 
 # timings, as ratios measured side by side; about a quarter of an hour on two cores
 bench: $(READY)

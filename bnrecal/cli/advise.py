@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnrecal.cli.messages import complain, write_text
+from bnrecal.cli.messages import UNBROKEN, complain, note, write_text
 from bnrecal.cli.options import (
     OUT,
     SectionedCommand,
@@ -22,7 +22,6 @@ from bnrecal.cli.running import Running, running_options
 from bnrecal.study.axes import MOST
 
 if TYPE_CHECKING:
-    from bnrecal.plan.opened import Opened
     from bnrecal.report.analysis.advice import Advice
     from bnrecal.report.analysis.choice import Gap, Setting
     from bnrecal.store.rows import Row
@@ -85,8 +84,8 @@ def advise(
     settings["samples"] = (MOST,)  # enough for any batch; the ladders say which
     opened = open_study(settings, places)
     task = opened.task
-    for note in opened.notes:
-        click.echo(f"note: {note}", err=True)
+    for text in opened.notes:
+        note(text)
     fitting = min(room.BATCH_SIZE, max(1, task.n_calibration // 4))
     sizes = opened.study.bs if "bs" in settings else (fitting,)
     store = Store(out)
@@ -94,8 +93,7 @@ def advise(
         budget = room.Budget(max_seconds, max_images)
         found = room.climb(opened, store, executor, tolerance, budget, _show, sizes)
     (advice,) = make_report(found.rows, store.folder, tolerance).advice or (None,)
-    first = None if advice is None else _images_first(opened, running)
-    text = _as_json(found, advice, first) if as_json else _as_text(found, advice, task.n_evaluation, first)
+    text = _as_json(found, advice) if as_json else _as_text(found, advice, task.n_evaluation)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -106,20 +104,6 @@ def advise(
     return 0
 
 
-def _images_first(opened: "Opened", running: Running) -> str | None:
-    """The sentence that the images are prepared otherwise than in training, if the first network says so.
-
-    Not asked on a cluster: this machine may lack the device and the memory of its nodes.
-    """
-    from bnrecal.host.device import choose_device
-    from bnrecal.measure.one_network import prepared_otherwise
-
-    if running.name == "ray":
-        return None
-    found = prepared_otherwise(opened, choose_device(running.device))
-    return None if found is None else found.sentence
-
-
 def _show(row: "Row") -> None:
     from bnrecal.study.axes import label
 
@@ -127,12 +111,15 @@ def _show(row: "Row") -> None:
     click.echo(f"{label(row, ('estimator',))}: {said}", err=True)
 
 
-def _as_text(found: "Climbed", advice: "Advice | None", n_evaluation: int, first: str | None) -> str:
+def _as_text(found: "Climbed", advice: "Advice | None", n_evaluation: int) -> str:
+    from bnrecal.report.analysis.preparation import notes_of
+
     lines = [*_table(found, n_evaluation), ""]
-    said = advice.sentences() if advice else ["Too little was measured to advise anything."]
-    if first is not None:
-        said = [first, "With the images as they are:", *said]
-    lines += [line for sentence in [*said, *_unfinished(found)] for line in textwrap.wrap(sentence, 79)]
+    too_little = "Too little was measured to advise anything."
+    said = advice.sentences() if advice else [*notes_of(found.rows), too_little]
+    lines += [
+        line for sentence in [*said, *_unfinished(found)] for line in textwrap.wrap(sentence, 79, **UNBROKEN)
+    ]
     if advice is not None and advice.verdict == "use":
         rung = advice.choice.chosen
         momentum = "" if rung.momentum is None else f", momentum={rung.momentum:g}"
@@ -192,7 +179,9 @@ def _unfinished(found: "Climbed") -> list[str]:
     return said
 
 
-def _as_json(found: "Climbed", advice: "Advice | None", first: str | None) -> str:
+def _as_json(found: "Climbed", advice: "Advice | None") -> str:
+    from bnrecal.report.analysis.preparation import notes_of
+
     choice = advice.choice if advice else None
     stored: Mapping[str, Row] = choice.stored if choice else {}
     facts = {
@@ -209,7 +198,7 @@ def _as_json(found: "Climbed", advice: "Advice | None", first: str | None) -> st
         "helped": [] if choice is None else _gaps(choice.helped),
         "behind": [] if choice is None else _gaps(choice.behind),
         "sentences": advice.sentences() if advice else [],
-        "preparation": first,
+        "preparation": " ".join(notes_of(found.rows)) or None,
         "rungs": [_facts(rung) for ladder in found.ladders for rung in ladder.rungs],
         "stopped": {ladder.name: ladder.stopped for ladder in found.ladders},
         "seconds": round(found.seconds, 3),

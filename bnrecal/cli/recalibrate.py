@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bnrecal.cli import single
-from bnrecal.cli.messages import complain
+from bnrecal.cli.messages import UNBROKEN, complain, say
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
 
@@ -68,11 +68,8 @@ def write_recalibrated(
     from bnrecal.host.threads import threads_fitting
     from bnrecal.measure.one_network import recalibrate_one
 
-    def stage(said: str) -> None:
-        click.echo(said, err=True)
-
     with threads_fitting():
-        found = recalibrate_one(opened, choose_device(device), stage, frozen)
+        found = recalibrate_one(opened, choose_device(device), say, frozen)
     written = how.even_if_worse or found.verdict != "worse"
     if written:
         study = opened.study if weights is None else opened.study.model_copy(update={"weights": weights})
@@ -92,7 +89,7 @@ def _print(found: Any, every: bool) -> None:
 
     click.echo(_verdict(found))
     if found.prepared is not None:
-        click.echo(textwrap.fill(f"But first {found.prepared.better.remedy}", 80, break_long_words=False))
+        click.echo(textwrap.fill(f"But first {found.prepared.better.remedy}", 80, **UNBROKEN))
     click.echo(_summary(found))
     click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
     for line in alone(found.report.left_alone):

@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from bnrecal.cli.messages import complain
+from bnrecal.cli.messages import UNBROKEN, complain, note
 from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, input_options, setting
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
 from bnrecal.report.analysis.wording import counted
+from bnrecal.study.axes import STORED
 
 MANY_TRAININGS = 100  # a grid with more is not begun without a word
 
@@ -75,12 +76,13 @@ def sweep(
     plan = planning.plan(opened, store, choice)
     if not any(choice.covers(cell) for cell in plan.cells):
         raise BnrecalError(f"--only, --exclude: they leave none of the study's {len(plan.cells)} cells")
-    for note in opened.notes:
-        click.echo(f"note: {note}", err=True)
+    for text in opened.notes:
+        note(text)
     if dry_run:
         _show_plan(plan, store)
         return 0
     if not plan.passes:
+        _say_preparation(plan, store)
         return _summary(plan, store, choice, Counter())
     if not yes:
         _ask(plan, store)
@@ -93,6 +95,7 @@ def sweep(
     if running.name != "ray":  # nodes decode for themselves
         _decode(plan)
     failures = _run(plan, store, executor, resolved, 1 if fail_fast else max_failures)
+    _say_preparation(plan, store)
     return _summary(plan, store, choice, failures)
 
 
@@ -116,7 +119,7 @@ def _show_plan(plan: Any, store: Any) -> None:
     else:
         lines.append(todo_of)
     for line in lines:
-        for part in textwrap.wrap(line, 80, subsequent_indent="  ", break_long_words=False):
+        for part in textwrap.wrap(line, 80, subsequent_indent="  ", **UNBROKEN):
             click.echo(part)
 
 
@@ -204,6 +207,16 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
                 click.echo(f"stopped after {failures.total()} failures", err=True)
                 break
     return failures
+
+
+def _say_preparation(plan: Any, store: Any) -> None:
+    """How the images would fit better, where the networks as they stand of this study say it."""
+    from bnrecal.report.analysis.preparation import notes_of
+
+    keys = {cell.key for cell in plan.cells if cell.estimator == STORED}
+    rows = [row for row in store.evaluated() if row["key"] in keys] if keys else []
+    for said in notes_of(rows):
+        note(said)
 
 
 def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:

@@ -16,14 +16,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from bnrecal.data.normalisations import MeanStd
-from bnrecal.doctor.chance import differ
+from bnrecal.data.prepared import Better
+from bnrecal.doctor.chance import Scored, differ
 from bnrecal.doctor.copies import WALK_SIZE, Fresh, by_batch, on_cpu, re_estimated, with_statistics
 from bnrecal.doctor.outputs import NotByImageError, Outputs
 from bnrecal.doctor.recut import Reading, check_rereadable, compare_readings, recut, taken
 from bnrecal.doctor.seen import Seen, named, seen_of
 from bnrecal.doctor.sizes import Sizes
 from bnrecal.errors import BnrecalError
-from bnrecal.measure.preparation import N_IMAGES, Better, Fit, fit_of, images_of, n_looked_at
+from bnrecal.measure.preparation import N_IMAGES, Fit, fit_of, images_of, n_looked_at, towards
 from bnrecal.recalibration.batches import Forward, count_images
 from bnrecal.recalibration.frozen import Frozen, frozen_layers
 from bnrecal.recalibration.input_fit import prepared_as
@@ -127,7 +128,7 @@ class Patient:
         if not self.has_metric or images is None or found is None or self.is_random:
             return None
         try:
-            return self.metric_of(prepared_as(self.in_evaluation, found.affine(images.shape[1])))
+            return self.metric_of(prepared_as(self.in_evaluation, towards(found, images.shape[1])))
         except BnrecalError:
             return None
 
@@ -275,7 +276,8 @@ class Patient:
         assert self._evaluate is not None
         images = taken(self.kept if self.evaluation is None else self.evaluation, n)
         with named(f"evaluated in batches of {size}"), torch.no_grad():
-            return float(self._evaluate(model, recut(images, size)))
+            found = self._evaluate(model, recut(images, size))
+        return found if isinstance(found, Scored) else float(found)
 
     def _evaluating(self) -> nn.Module:
         return copy.deepcopy(self.in_evaluation)

@@ -241,6 +241,8 @@ class Workplace:
             describe_environment(str(self.device)),
             result.evidence if result else None,
             usage=usage.so_far(),
+            prepared=result.prepared if result else None,
+            left_alone=result.left_alone if result else None,
         )
 
 

@@ -16,6 +16,10 @@ Of the pass from its start to this row: cpu_s and wall_s are seconds of processo
 the clock, cpus_left the processors that other processes left over on average (over a second at least);
 `load` is the load average over one minute at its end.
 
+`preparation` and `left_alone`, of "stored" alone: that images scaled otherwise fit the network's statistics
+far better and do not lower the metric; how many of its BatchNorms re-estimation leaves alone for their mode,
+and the first of them.
+
 A minor change adds fields (readers keep what they do not know, and older rows lack it). A change that old
 rows do not meet raises SCHEMA_VERSION and adds a function to MIGRATIONS, run when they are read.
 """
@@ -23,7 +27,7 @@ rows do not meet raises SCHEMA_VERSION and adds a function to MIGRATIONS, run wh
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator, core_schema, from_json
@@ -44,6 +48,29 @@ Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Figure = Annotated[float, Field(ge=-1e12, le=1e12)]
 Failure = Literal["error", "not trained", "out of memory", "timed out", "not a number", "worker lost"]
+
+
+class FewLeftAlone(TypedDict):
+    n: Number
+    total: Number
+    names: list[str]
+
+
+class Preparation(TypedDict):
+    """Means and standard deviations of pixels / 255, per channel or one for all: that which fits, and the
+    images' own; distances as in recalibration/input_fit.py; the metric now and with that which fits.
+    """
+
+    name: str
+    mean: list[Figure]
+    std: list[Figure]
+    distance: Figure
+    given_mean: list[Figure]
+    given_std: list[Figure]
+    given_distance: Figure
+    now: Figure
+    then: Figure
+
 
 # What stands in every row, before and after what its kind has for itself.
 _FIRST: dict[str, Any] = {
@@ -99,6 +126,8 @@ _EVALUATED_SINCE: dict[str, Any] = {
     **{axis.name: axis.holds for axis in AXES if axis.name in LATER},
     "trained": Key | None,  # the training that made the weights
     "recipe": dict[str, Any] | None,  # its fields that are not at their defaults
+    "preparation": Preparation | None,
+    "left_alone": FewLeftAlone | None,
 }
 _TRAINED: dict[str, Any] = {
     **{name: _FIRST[name] for name in ("schema_version", "key")},

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bnrecal.report.analysis.preparation import notes_of
 from bnrecal.report.analysis.uncertainty import Interval, Uncertainty, percentile_interval
 from bnrecal.report.analysis.wording import counted
 from bnrecal.store.provenance import recipe_of
@@ -83,6 +84,8 @@ def compare(
         n = sum(old[place][name] != new[place][name] for place in both)
         if n:
             notes.append(f"{what} differ in {counted(n, 'cell')}")
+    for rows, which in ((before, "first"), (after, "second")):
+        notes += [f"in the {which}: {note.rstrip('.')}" for note in notes_of(rows)]
     return Comparison(pairs, len(old) - len(both), len(new) - len(both), tolerance, tuple(notes))
 
 

@@ -12,6 +12,7 @@ from bnrecal.report.analysis.by_axes import Variants, variants_of
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
 from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.preparation import TOPIC, notes_of, preparation_of
 from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
@@ -61,13 +62,19 @@ class Report:
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
-        return tuple(_chapter(section, self.uncertainty) for section in self.sections)
+        told = {row["key"] for advice in self.advice for row in advice.choice.stored.values()}
+        chapters = []
+        for section in self.sections:
+            first = preparation_of(section.stored, told)
+            chapters.append(_chapter(section, first, self.uncertainty))
+            told |= {row["key"] for row in section.stored.values()}
+        return tuple(chapters)
 
     @cached_property
     def trained(self) -> tuple[TrainedChapter, ...]:
         """What was trained, by the axes that vary."""
         found = variants_of(self.rows, self.in_rows, self.in_columns)
-        return tuple(TrainedChapter(one, tuple(axis_findings(one, self.uncertainty))) for one in found)
+        return tuple(_trained(one, self.uncertainty) for one in found)
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
@@ -101,12 +108,18 @@ def make_report(
     return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns)
 
 
-def _chapter(section: Section, uncertainty: Uncertainty) -> Chapter:
+def _trained(variants: Variants, uncertainty: Uncertainty) -> TrainedChapter:
+    stored = [point.row for point in variants.points if point.is_stored]
+    first = [Finding(TOPIC, text) for text in notes_of(stored)]
+    return TrainedChapter(variants, (*first, *axis_findings(variants, uncertainty)))
+
+
+def _chapter(section: Section, first: Sequence[Finding], uncertainty: Uncertainty) -> Chapter:
     published = _comparable(section)
     return Chapter(
         section,
         tuple(laws_of(section)),
-        tuple(findings_of(section, uncertainty)),
+        (*first, *findings_of(section, uncertainty)),
         published,
         tuple(laws_of(published)) if published else (),
     )

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.finding import Finding, start_left, window
+from bnrecal.report.analysis.preparation import TOPIC
 from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
 from bnrecal.report.formats.canvas import inline_svg
@@ -19,6 +20,7 @@ from bnrecal.study.axes import STORED
 MOST_CELLS = 1500  # lines of the table of all cells; more are left to CSV
 # Topics of findings in the order of the page, each with its heading.
 TOPICS = {
+    TOPIC: "First of all",
     "law": "The law behind the update column",
     "start": "What the average still holds",
     "eval": "What eval depends on",

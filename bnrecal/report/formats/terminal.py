@@ -10,6 +10,7 @@ from rich.text import Text
 from bnrecal.report.analysis.advice import Advice
 from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.preparation import notes_of
 from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
@@ -224,6 +225,7 @@ def long_layout(rows: Sequence[Row], uncertainty: Uncertainty) -> RenderableType
             trained = [named.get(row["key"], "")] if named else []
             table.add_row(*(_cell(row, name, uncertainty) for name in LONG_COLUMNS.values()), *trained)
         parts.append(table)
+        parts += [Text(f"{note}\n") for note in notes_of(mine)]
         for row in mine:
             if row["status"] == "failed":
                 name = ", ".join(filter(None, (label(row), named.get(row["key"]))))
