@@ -13,6 +13,16 @@ def complain(message: str, code: int) -> int:
     return code
 
 
+def drawn(renderable: object, width: int | None = None) -> str:
+    """What rich makes of a table, as wide as the terminal or as `width` says; no trailing blanks."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, width=width)
+    with console.capture() as captured:
+        console.print(renderable)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
 def write_text(path: Path, text: str) -> None:
     """The answer as a file, for -o; raises BnrecalError."""
     try:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bnrecal.cli import completion
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 OUT = Path("results")
 
@@ -14,6 +16,7 @@ OUT = Path("results")
 def setting(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """An option that can also be set by BNRECAL_NAME."""
     variable = f"BNRECAL_{name.upper().replace('-', '_')}"
+    attributes.setdefault("shell_complete", completion.of(name))
     return click.option(f"--{name}", envvar=variable.partition("/")[0], show_envvar=False, **attributes)
 
 

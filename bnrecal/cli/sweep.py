@@ -2,10 +2,8 @@
 
 import shlex
 import sys
-import textwrap
 import time
 from collections import Counter
-from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 
 import click
 
+from bnrecal.cli import completion
+from bnrecal.cli.dry_run import plan_text
 from bnrecal.cli.messages import complain
 from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, input_options, setting
 from bnrecal.cli.running import Running, running_options
@@ -26,8 +26,20 @@ MANY_TRAININGS = 100  # a grid with more is not begun without a word
 @input_options
 @grid_options
 @setting("out", type=click.Path(path_type=Path), default=OUT, help="Output folder.", show_default=True)
-@click.option("--only", multiple=True, metavar="NAME=VALUES", help="Only these cells, such as arch=arch1.")
-@click.option("--exclude", multiple=True, metavar="NAME=VALUES", help="Not these cells, such as bs=8,16.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME=VALUES",
+    shell_complete=completion.of("only"),
+    help="Only these cells, such as arch=arch1.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="NAME=VALUES",
+    shell_complete=completion.of("exclude"),
+    help="Not these cells, such as bs=8,16.",
+)
 @click.option("--retry-failed", is_flag=True, help="The cells that failed before, and only those.")
 @click.option("--force", is_flag=True, help="Finished cells again; their rows go to rows.jsonl.replaced.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
@@ -73,7 +85,7 @@ def sweep(
     for note in opened.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:
-        _show_plan(plan, store)
+        click.echo(plan_text(plan, store), nl=False)
         return 0
     if not plan.passes:
         return _summary(plan, store, choice, Counter())
@@ -89,30 +101,6 @@ def sweep(
         _decode(plan)
     failures = _run(plan, store, executor, resolved, 1 if fail_fast else max_failures)
     return _summary(plan, store, choice, failures)
-
-
-def _show_plan(plan: Any, store: Any) -> None:
-    from bnrecal.study import recipes
-    from bnrecal.sweep.plan import estimated_s
-
-    varied = recipes.varied_fields(plan.opened.recipes)
-    lines = [_pass_line(todo, varied) for todo in plan.passes]
-    todo_of = f"{len(plan.cells_to_do):,} of {counted(len(plan.cells), 'cell')} to do"
-    n_evaluated = len(plan.cells_to_do) * plan.n_evaluation
-    if plan.trainings:
-        n_networks = counted(len(plan.trainings), "network")
-        lines.append(f"{n_networks} to train on {plan.n_trained_on:,} images")
-    if plan.passes:
-        n_walks = counted(len(plan.passes) - len(plan.trainings), "pass", "passes")
-        lines += [
-            f"{todo_of} in {n_walks}: {plan.n_images:,} images to calibrate with, {n_evaluated:,} to "
-            f"evaluate; about {estimated_s(plan, store):.0f} s"
-        ]
-    else:
-        lines.append(todo_of)
-    for line in lines:
-        for part in textwrap.wrap(line, 80, subsequent_indent="  ", break_long_words=False):
-            click.echo(part)
 
 
 def _counted(plan: Any) -> str:
@@ -134,23 +122,6 @@ def _ask(plan: Any, store: Any) -> None:
         raise BnrecalError(f"[train]: {what}; give --yes if that is meant")
     if not click.confirm(f"{what}; go on?", err=True):
         raise BnrecalError(f"[train]: {what}; nothing was done")
-
-
-def _pass_line(todo: Any, varied: Collection[str]) -> str:
-    from bnrecal.study.axes import label, short_rule
-    from bnrecal.study.cells import Training
-    from bnrecal.study.recipes import label as variant
-
-    cell = todo.first
-    if isinstance(cell, Training):
-        return f"train {cell.name}: {variant(cell.recipe, varied)}"
-    if cell.batch_size is None:
-        on = f", {variant(cell.trained.recipe, varied)}" if cell.trained else ""
-        return label(vars(cell)) + on
-    counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
-    on = f"  {variant(cell.trained.recipe, varied)}" if cell.trained else ""
-    how = short_rule(vars(cell))
-    return f"{cell.arch}  bs {cell.batch_size:>3}  {how}  seed {cell.seed}  samples {counts}{on}"
 
 
 def _decode(plan: Any) -> None:

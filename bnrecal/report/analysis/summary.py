@@ -89,12 +89,12 @@ class Report:
 
 def make_report(
     rows: Sequence[Row],
-    folder: Path | None = None,
+    folder: Path | Sequence[Path] | None = None,
     tolerance: float = TOLERANCE,
     in_rows: str | None = None,
     in_columns: str | None = None,
 ) -> Report:
-    """The report on these rows; `folder` holds their evidence, if any.
+    """The report on these rows; `folder`, or several, holds their evidence, if any.
 
     `in_rows` and `in_columns` name the axes of tables of trained networks; by default what varies most.
     """

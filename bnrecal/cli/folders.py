@@ -1,0 +1,55 @@
+"""Result folders as people name them: `bnrecal report FOLDER` as well as `--out FOLDER`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnrecal.cli.options import OUT, setting
+from bnrecal.errors import BnrecalError
+
+if TYPE_CHECKING:
+    from bnrecal.store.rows import Row
+
+out_option = setting(
+    "out", type=click.Path(path_type=Path), default=OUT, help="The same as FOLDER.", show_default=True
+)
+
+
+def chosen(context: click.Context, folders: Sequence[Path], out: Path) -> tuple[Path, ...]:
+    """The folders named, else that of --out, its variable or its default."""
+    if folders and context.get_parameter_source("out") == click.core.ParameterSource.COMMANDLINE:
+        raise BnrecalError(f"--out: {out}: the same as FOLDER, which is {folders[0]}; give one of them")
+    return tuple(folders) or (out,)
+
+
+def parted(context: click.Context, words: Sequence[str], out: Path) -> tuple[Path, list[str]]:
+    """(the folder, the keys) among the words of a command that takes both, in any order.
+
+    A word that names a folder is one; so is any with a slash, which no key has.
+    """
+    folders = [Path(word) for word in words if "/" in word or Path(word).is_dir()]
+    if len(folders) > 1:
+        raise BnrecalError(f"FOLDER: {folders[0]} and {folders[1]}; one is looked at here")
+    (folder,) = chosen(context, folders, out)
+    return folder, [word for word in words if Path(word) not in folders]
+
+
+def rows_of(folders: Sequence[Path]) -> "list[Row]":
+    """One row for each cell of an evaluated network in these folders: a done one, if one of them has it.
+
+    Raises BnrecalError for a folder without any.
+    """
+    from bnrecal.store.store import Store
+
+    found: dict[str, Any] = {}
+    for folder in folders:
+        store = Store(folder)
+        rows = store.evaluated()
+        if not rows:
+            raise BnrecalError(f"no rows in {store.path}; run `bnrecal sweep` first")
+        for row in rows:
+            if found.get(row["key"], {}).get("status") != "done":
+                found[row["key"]] = row
+    return list(found.values())
