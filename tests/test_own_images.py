@@ -252,8 +252,20 @@ def test_transforms_of_the_users(bnrecal: Callable[..., object], users_project: 
     breaks = bnrecal("sweep", *common, "--transforms", f"{users_project}:breaks")
     assert (breaks.code, breaks.err.count("\n")) == (2, 1)
     assert "breaks raised TypeError: no such view" in breaks.err
-    both = bnrecal("sweep", *common, "--transforms", f"{users_project}:evaluation", "--image-size", 16)
-    assert "replaces --image-size" in both.err
+    for shaping in (
+        ("--image-size", 16),
+        ("--fit", "crop"),
+        ("--resize", 16),
+        ("--interpolation", "nearest"),
+    ):
+        both = bnrecal("sweep", *common, "--transforms", f"{users_project}:evaluation", *shaping)
+        assert (both.code, "replaces --image-size, --fit, --resize and --interpolation" in both.err) == (
+            2,
+            True,
+        )
+    assert "--image-size, --fit, --resize and --interpolation" in " ".join(
+        bnrecal("sweep", "--help").out.split()
+    )
 
 
 def test_an_edited_network_is_another_cell(

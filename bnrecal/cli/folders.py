@@ -29,11 +29,11 @@ def parted(context: click.Context, words: Sequence[str], out: Path) -> tuple[Pat
 
     A word that names a folder is one; so is any with a slash, which no key has.
     """
-    folders = [Path(word) for word in words if "/" in word or Path(word).is_dir()]
+    folders = [Path(word) for word in words if "/" in word or (word and Path(word).is_dir())]
     if len(folders) > 1:
         raise BnrecalError(f"FOLDER: {folders[0]} and {folders[1]}; one is looked at here")
     (folder,) = chosen(context, folders, out)
-    return folder, [word for word in words if Path(word) not in folders]
+    return folder, [word for word in words if not word or Path(word) not in folders]
 
 
 def rows_of(folders: Sequence[Path]) -> "list[Row]":

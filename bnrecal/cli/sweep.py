@@ -40,8 +40,12 @@ MANY_TRAININGS = 100  # a grid with more is not begun without a word
     shell_complete=completion.of("exclude"),
     help="Not these cells, such as bs=8,16.",
 )
-@click.option("--retry-failed", is_flag=True, help="The cells that failed before, and only those.")
-@click.option("--force", is_flag=True, help="Finished cells again; their rows go to rows.jsonl.replaced.")
+@click.option(
+    "--retry-failed", is_flag=True, help="The cells that failed before, instead of those without a row."
+)
+@click.option(
+    "--force", is_flag=True, help="Every cell, finished ones again; their rows go to rows.jsonl.replaced."
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @click.option("--max-failures", type=click.IntRange(min=1), help="Stop when so many cells failed.")
 @click.option("--limit", type=click.IntRange(min=1), help="Do at most so many cells now.")

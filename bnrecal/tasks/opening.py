@@ -169,8 +169,11 @@ def _preprocessing(inputs: Inputs, images: LabelledImages | BoxedImages, fit: st
 
 
 def _by_user(inputs: Inputs, name: str, images: LabelledImages | BoxedImages, channels: int) -> Preprocessing:
-    if inputs.image_size is not None or inputs.resize is not None or inputs.fit is not None:
-        raise BnrecalError("--transforms: replaces --image-size, --resize and --fit; give one or the other")
+    shaping = (inputs.image_size, inputs.fit, inputs.resize, inputs.interpolation)
+    if any(value is not None for value in shaping):
+        raise BnrecalError(
+            "--transforms: replaces --image-size, --fit, --resize and --interpolation; give one or the other"
+        )
     sample = _sample(images, inputs.skip_bad_images)
     if not inputs.allow_random_transforms:
         check_not_random(name, sample, channels)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +57,15 @@ def test_the_tasks_offered_are_those_there_are() -> None:
     from bnrecal.tasks import NAMES
 
     assert offered("bnrecal sweep --task ") == [f"plain,{name}" for name in NAMES]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_lines_of_the_manual_give_a_script(shell: str) -> None:
+    """What docs/command-line.md has people write into their shell's file."""
+    code = "import sys; sys.argv[0] = 'bnrecal'; from bnrecal.cli import main; main()"
+    asked = {**os.environ, "_BNRECAL_COMPLETE": f"{shell}_source"}
+    done = subprocess.run([sys.executable, "-c", code], env=asked, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert f"_BNRECAL_COMPLETE={shell}_complete" in done.stdout
+    manual = (Path(__file__).parents[2] / "docs/command-line.md").read_text()
+    assert f"_BNRECAL_COMPLETE={shell}_source bnrecal" in manual

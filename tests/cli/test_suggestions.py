@@ -1,5 +1,6 @@
 """Slips people make, and the line that says what to write."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,12 @@ def test_bare_is_the_help_page(bnrecal: Callable[..., Any]) -> None:
     assert (bare.code, bare.out) == (click.UsageError.exit_code, "")
     assert bare.err == asked.out
     assert bare.err.count("\n") > 15
+
+
+def test_the_manual_says_what_the_tool_says(bnrecal: Callable[..., Any]) -> None:
+    """Each slip of docs/command-line.md, run, gives the line that stands below it."""
+    lines = (Path(__file__).parents[2] / "docs/command-line.md").read_text().splitlines()
+    shown = [(one.strip(), two.strip()) for one, two in itertools.pairwise(lines) if one.strip()[:2] == "$ "]
+    assert len(shown) == 4
+    for command, answer in shown:
+        assert bnrecal(*command.split()[2:]).err == f"{answer}\n"

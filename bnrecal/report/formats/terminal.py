@@ -228,4 +228,4 @@ def _cell(row: Row, name: str, uncertainty: Uncertainty) -> str:
         return figure(value) if row["status"] == "done" else "failed"
     if name.endswith("_s"):
         return "-" if value is None else f"{value:.2f}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
