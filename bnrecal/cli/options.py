@@ -97,6 +97,11 @@ GRID = (
         default=None,
         help="Measure the network as it stands too, as with stored in --estimator.  [yes]",
     ),
+    setting(
+        "reference/--no-reference",
+        default=None,
+        help="Measure pooled statistics of 1,024 images in batches of 32 too.  [where no grid is given]",
+    ),
 )
 # Headings of the help, by the names of the options below them; all others stand under "Run".
 _NETWORK = ("model", "weights", "arch")

@@ -21,6 +21,8 @@ ALGORITHM = 1
 STORED = "stored"  # estimates nothing: the network as it came, which every other cell has to beat
 ESTIMATORS = ("ema", "cumulative", "pooled", "exact", STORED)
 MOMENTUM = 0.1  # PyTorch's convention: the weight of the newest batch
+# What one network is re-estimated by when nothing is said: estimator, batch size, images or all there are.
+USUAL = ("pooled", 32, 1024)
 TRAIN = "train"  # the kind of a training's row; a row without a kind is of a recalibrated network
 
 
