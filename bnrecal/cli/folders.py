@@ -36,20 +36,25 @@ def parted(context: click.Context, words: Sequence[str], out: Path) -> tuple[Pat
     return folder, [word for word in words if not word or Path(word) not in folders]
 
 
-def rows_of(folders: Sequence[Path]) -> "list[Row]":
-    """One row for each cell of an evaluated network in these folders: a done one, if one of them has it.
+def rows_of(folders: Sequence[Path]) -> "tuple[list[Row], list[Row]]":
+    """(one row for each cell of an evaluated network in these folders, those of cells that were left out).
 
-    Raises BnrecalError for a folder without any.
+    Of a cell that several folders hold a done row, if there is one; a cell is left out if none measured it.
+    Raises BnrecalError for a folder without a row of the first kind.
     """
+    from bnrecal.store.rows import SKIPPED, is_evaluated
     from bnrecal.store.store import Store
 
     found: dict[str, Any] = {}
+    skipped: dict[str, Any] = {}
     for folder in folders:
         store = Store(folder)
-        rows = store.evaluated()
-        if not rows:
+        rows = store.latest()
+        skipped |= {row["key"]: row for row in rows if row["status"] == SKIPPED}
+        measured = [row for row in rows if is_evaluated(row)]
+        if not measured:
             raise BnrecalError(f"no rows in {store.path}; run `bnrecal sweep` first")
-        for row in rows:
+        for row in measured:
             if found.get(row["key"], {}).get("status") != "done":
                 found[row["key"]] = row
-    return list(found.values())
+    return list(found.values()), [row for key, row in skipped.items() if key not in found]

@@ -74,8 +74,8 @@ def report(
         return _watch(of, published, layout, output, figures)
     gc.disable()  # many small objects, none of which is let go before the end
     try:
-        rows = published_rows() if published else rows_of(of)
-        made = make_report(rows, None if published else of, tolerance, in_rows, in_columns)
+        rows, skipped = (published_rows(), []) if published else rows_of(of)
+        made = make_report(rows, None if published else of, tolerance, in_rows, in_columns, skipped)
         if figures is not None:
             _draw(made, figures)
             if layout == "table" and output is None:

@@ -54,7 +54,7 @@ def show(context: click.Context, /, words: tuple[str, ...], out: Path, layout: s
         ("cell", {name: row[name] for name in CELL if name in row}),
         ("inputs", inputs),
         ("result", {name: row.get(name) for name in RESULT if name in row or is_evaluated(row)}),
-        ("environment", row["environment"]),
+        ("environment", row.get("environment", {})),
         ("further", others),
     ):
         if values:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ MANY_TRAININGS = 100  # a grid with more is not begun without a word
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @click.option("--max-failures", type=click.IntRange(min=1), help="Stop when so many cells failed.")
 @click.option("--limit", type=click.IntRange(min=1), help="Do at most so many cells now.")
+@click.option(
+    "--stop-when-sure",
+    is_flag=True,
+    help="Leave out further architectures and orders of settings that are shown worse; each is told.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
 @click.option("--yes", is_flag=True, help="Train as many networks as the study asks for, unasked.")
 @click.pass_context
@@ -66,6 +71,7 @@ def sweep(
     fail_fast: bool,
     max_failures: int | None,
     limit: int | None,
+    stop_when_sure: bool,
     dry_run: bool,
     yes: bool,
     **options: Any,
@@ -79,7 +85,8 @@ def sweep(
     from bnrecal.study.selection import Choice, conditions
     from bnrecal.sweep import plan as planning
 
-    choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, limit)
+    cut = None if stop_when_sure else limit  # which goes by rounds, and counts what it measures
+    choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, cut)
     opened = open_study(*gathered(context, study, options))
     store = Store(out)
     executor = running.open(opened.study, opened, out)
@@ -103,8 +110,17 @@ def sweep(
     click.echo(f"{_counted(plan)}{kept}; study: {resolved}", err=True)
     if running.name != "ray":  # nodes decode for themselves
         _decode(plan)
-    failures = _run(plan, store, executor, resolved, 1 if fail_fast else max_failures)
+    most = 1 if fail_fast else max_failures
+    rounds = _Rounds(limit) if stop_when_sure else None
+    failures = _run(plan, store, executor, resolved, most, rounds)
     return _summary(plan, store, choice, failures)
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What --stop-when-sure asks for: at most `limit` cells measured."""
+
+    limit: int | None
 
 
 def _counted(plan: Any) -> str:
@@ -145,15 +161,21 @@ def _decode(plan: Any) -> None:
         )
 
 
-def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int | None) -> Counter[str]:
+def _run(
+    plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int | None, rounds: "_Rounds | None"
+) -> Counter[str]:
     """Do the plan's cells; returns how many failed, by kind of failure."""
     from rich.console import Console
 
     from bnrecal.sweep.progress import SweepProgress
+    from bnrecal.sweep.sure import sure
     from bnrecal.sweep.sweep import sweep as run_sweep
 
     def waiting(n: int) -> None:
         click.echo(f"another sweep has taken {n} of these cells; waiting for it", err=True)
+
+    def measured(some: Any) -> Any:
+        return run_sweep(some, store, executor, progress.images, waiting, resolved.name)
 
     n_images = plan.n_images + plan.n_trained_on + len(plan.cells_to_do) * plan.n_evaluation
     failures: Counter[str] = Counter()
@@ -162,7 +184,9 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
             Console(stderr=True), n_images, len(plan.todo), plan.cells_to_do, plan.opened.recipes
         ) as progress,
         executor,
-        closing(run_sweep(plan, store, executor, progress.images, waiting, resolved.name)) as rows,
+        closing(
+            measured(plan) if rounds is None else sure(plan, store, measured, resolved.name, rounds.limit)
+        ) as rows,
     ):
         for row in rows:
             progress.cell(row, plan.n_evaluation)
@@ -179,6 +203,13 @@ def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     from bnrecal.sweep.plan import trainings_under
 
     status = store.seen().status
+    n_skipped = sum(status.get(cell.key) == "skipped" for cell in plan.cells if choice.covers(cell))
+    if n_skipped:
+        click.echo(
+            f"{counted(n_skipped, 'cell')} left out, of settings shown worse; "
+            "the same command without --stop-when-sure measures them",
+            err=True,
+        )
     of = [cell for cell in plan.cells if choice.covers(cell)]
     under = trainings_under(of)
     failed, lost = ([c for c in cells if status.get(c.key) == "failed"] for cells in (of, under))

@@ -18,6 +18,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.study.cells import TRAIN
 
 SCHEMA_VERSION = 1
+SKIPPED = "skipped"  # kind and status of the row of a cell that was left out
 
 Row = dict[str, Any]
 
@@ -125,9 +126,42 @@ class _TrainedFields(TypedDict):
     load: NotRequired[Annotated[float, Field(ge=0, le=1e9)] | None]
 
 
+class _SkippedFields(TypedDict):
+    """The columns of the row of a cell that was left out (`bnrecal sweep --stop-when-sure`): which, and why.
+
+    It is no result: another sweep that wants the cell does it.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
+
+    schema_version: Literal[1]  # SCHEMA_VERSION
+    key: Key
+    kind: Literal["skipped"]
+    status: Literal["skipped"]
+    task: str
+    metric: str
+    data_digest: str | None
+    order_digest: str | None
+    arch: str
+    weights_digest: str | None
+    batch_size: Count | None
+    n_samples: Number
+    n_updates: Number
+    estimator: str
+    momentum: Annotated[float, Field(gt=0, le=1)] | None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None
+    reason: str
+    started_at: str | None
+    inputs: NotRequired[dict[str, Any] | None]
+    study: NotRequired[str | None]
+
+
 COLUMNS = tuple(name for name in _Fields.__annotations__ if name in _Fields.__required_keys__)
 TRAINED_COLUMNS = tuple(
     name for name in _TrainedFields.__annotations__ if name in _TrainedFields.__required_keys__
+)
+SKIPPED_COLUMNS = tuple(
+    name for name in _SkippedFields.__annotations__ if name in _SkippedFields.__required_keys__
 )
 _ROW = TypeAdapter(_Fields)
 _TRAINED_ROW = TypeAdapter(_TrainedFields)
@@ -143,7 +177,11 @@ class _Kind:
 
 
 _RECALIBRATED = _Kind(_ROW, COLUMNS, ("eval", "total_s"))
-KINDS = {None: _RECALIBRATED, TRAIN: _Kind(_TRAINED_ROW, TRAINED_COLUMNS, ("weights_sha256", "train_s"))}
+KINDS = {
+    None: _RECALIBRATED,
+    TRAIN: _Kind(_TRAINED_ROW, TRAINED_COLUMNS, ("weights_sha256", "train_s")),
+    SKIPPED: _Kind(TypeAdapter(_SkippedFields), SKIPPED_COLUMNS, ()),
+}
 
 
 def is_evaluated(row: Row) -> bool:
