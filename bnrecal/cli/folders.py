@@ -8,6 +8,7 @@ import click
 
 from bnrecal.cli.options import OUT, setting
 from bnrecal.errors import BnrecalError
+from bnrecal.report.analysis.wording import listed
 
 if TYPE_CHECKING:
     from bnrecal.store.rows import Row
@@ -53,8 +54,16 @@ def rows_of(folders: Sequence[Path]) -> "tuple[list[Row], list[Row]]":
         skipped |= {row["key"]: row for row in rows if row["status"] == SKIPPED}
         measured = [row for row in rows if is_evaluated(row)]
         if not measured:
-            raise BnrecalError(f"no rows in {store.path}; run `bnrecal sweep` first")
+            raise BnrecalError(f"no rows in {store.path}; run `bnrecal sweep` first{_others()}")
         for row in measured:
             if found.get(row["key"], {}).get("status") != "done":
                 found[row["key"]] = row
     return list(found.values()), [row for key, row in skipped.items() if key not in found]
+
+
+def _others() -> str:
+    """Folders here, or one below, that do hold rows."""
+    from bnrecal.store.store import ROWS_FILE
+
+    found = sorted(path.parent for depth in ("*", "*/*") for path in Path().glob(f"{depth}/{ROWS_FILE}"))
+    return f", or name a folder that has some: {listed([str(path) for path in found])}" if found else ""

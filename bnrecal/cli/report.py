@@ -16,13 +16,16 @@ from bnrecal.host.interrupts import Stopped
 if TYPE_CHECKING:
     from bnrecal.report.analysis.summary import Report
 
+BY_SUFFIX = {".csv": "csv", ".htm": "html", ".html": "html", ".json": "json", ".md": "md", ".tex": "latex"}
 FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
 
 
 @click.command()
 @click.argument("folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path))
 @out_option
-@click.option("--format", "layout", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "layout", type=click.Choice(FORMATS), help="[table, or what the name of -o FILE ends in]"
+)
 @click.option("--published", is_flag=True, help="The 33 cells of the published study instead.")
 @click.option(
     "--tolerance",
@@ -47,7 +50,7 @@ def report(
     /,
     folders: tuple[Path, ...],
     out: Path,
-    layout: str,
+    layout: str | None,
     published: bool,
     tolerance: float,
     in_rows: str | None,
@@ -67,6 +70,7 @@ def report(
     from bnrecal.report.analysis.published import published_rows
     from bnrecal.report.analysis.summary import make_report
 
+    layout = layout or BY_SUFFIX.get(output.suffix.lower() if output else "", "table")
     if published and folders:
         raise BnrecalError(f"--published: shows the published study alone; leave out {folders[0]}")
     of = chosen(context, folders, out)

@@ -1,6 +1,8 @@
 """What was probably meant: a mistake of usage as one line, with the words that would have been right."""
 
+import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -23,6 +25,7 @@ CALLED_OTHERWISE = {
     "--task": ("data-set", "dataset"),
     "--weights": ("checkpoint", "ckpt", "pretrained"),
 }
+_OF_KIND = {".toml": "--study", **dict.fromkeys((".pt", ".pth", ".safetensors"), "--weights")}
 _MEANT = {word: option for option, words in CALLED_OTHERWISE.items() for word in words}
 
 
@@ -36,6 +39,9 @@ def message_of(error: click.ClickException, words: Sequence[str]) -> str:
         joined = _joined(words, _lists(error.ctx.command))
         if joined:
             return f"{error.message}; a list is one word: {' '.join(joined)}"
+        named = _named(words, _options(error.ctx.command))
+        if named is not None:
+            return f"{error.message}; did you mean {named}?"
     return error.format_message()
 
 
@@ -48,6 +54,15 @@ def _lists(command: click.Command) -> set[str]:
     from bnrecal.cli.options import comma_list
 
     return {name for p in command.params if p.callback is comma_list for name in p.opts}
+
+
+def _named(words: Sequence[str], options: set[str]) -> str | None:
+    """A file among the words with the option that takes files of its kind, where that was left out."""
+    for before, word in itertools.pairwise(["", *words]):
+        option = _OF_KIND.get(Path(word).suffix)
+        if option in options and not before.startswith("-"):
+            return f"{option} {word}"
+    return None
 
 
 def _joined(words: Sequence[str], lists: set[str]) -> list[str]:

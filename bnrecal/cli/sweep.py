@@ -214,9 +214,9 @@ def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     under = trainings_under(of)
     failed, lost = ([c for c in cells if status.get(c.key) == "failed"] for cells in (of, under))
     if not failed and not lost:
-        if not plan.passes:
-            done = f"all {len(of):,} cells are" if len(of) > 1 else "the one cell is"
-            click.echo(f"{done} done; see `bnrecal report`", err=True)
+        done = f"all {len(of):,} cells are" if len(of) > 1 else "the one cell is"
+        said = f"{done} done; " if not plan.passes else ""
+        click.echo(f"{said}see `{shlex.join(_report_of(store.folder))}`", err=True)
         return 0
     kinds = ", ".join(f"{n} {kind}" for kind, n in failures.items())
     study = str(store.keep_study(plan.study))
@@ -224,3 +224,7 @@ def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     n, n_of, things = (len(failed), len(of), "cells") if failed else (len(lost), len(under), "trainings")
     what = f"{n} of {n_of} {things} failed{f' ({kinds})' if kinds else ''}"
     return complain(f"{what}; these alone again: {again}", 3)
+
+
+def _report_of(folder: Path) -> list[str]:
+    return ["bnrecal", "report", *([] if folder == OUT else [str(folder)])]

@@ -99,6 +99,39 @@ def test_a_page_goes_to_a_file_unless_it_is_redirected(bnrecal: Callable[..., An
     assert Path("report.html").exists()
 
 
+@pytest.mark.usefixtures("two")
+def test_the_name_of_the_file_says_its_format(bnrecal: Callable[..., Any]) -> None:
+    """Where no --format does; another ending is the table."""
+    for name, kind in (
+        ("a.html", "html"),
+        ("a.md", "md"),
+        ("a.CSV", "csv"),
+        ("a.tex", "latex"),
+        ("a.txt", "table"),
+    ):
+        assert bnrecal("report", "one", "-o", name).code == 0
+        bnrecal("report", "one", "--format", kind, "-o", "b.json")
+        assert Path(name).read_text() == Path("b.json").read_text(), name
+    assert bnrecal("report", "one", "-o", "a.json").code == 0
+    assert len(json.loads(Path("a.json").read_text())) == 1
+
+
+@pytest.mark.usefixtures("two")
+def test_what_to_do_next_names_the_folder(bnrecal: Callable[..., Any]) -> None:
+    """After a sweep its report; where there are no rows, folders that have some."""
+    assert "all 1 cell" not in bnrecal(*SWEEP, "--bs", "8", "--out", "one").err
+    for bs in ("8", "8,32"):
+        ran = bnrecal(*SWEEP, "--bs", bs, "--out", "one")
+        assert ran.err.endswith("see `bnrecal report one`\n")
+    assert bnrecal(*SWEEP, "--bs", "8", "--out", "deep/er").err.endswith("see `bnrecal report deep/er`\n")
+    ran = bnrecal("report")
+    assert ran.err == (
+        "bnrecal: no rows in results/rows.jsonl; run `bnrecal sweep` first, or name a folder that has some: "
+        "deep/er, one and two\n"
+    )
+    assert bnrecal(*SWEEP, "--bs", "8").err.endswith("see `bnrecal report`\n")
+
+
 def on_a_terminal(*words: str) -> str:
     """What the command says to a terminal."""
     ours, theirs = pty.openpty()

@@ -80,6 +80,11 @@ def test_what_is_not_known_is_left_to_click(bnrecal: Callable[..., Any]) -> None
     """An option of another command is not suggested here; words that belong to no list are only refused."""
     assert "did you mean --bs" not in bnrecal("report", "--batch-size", "8").err
     assert "'--device'" in bnrecal("sweep", "--devise=cpu", "--dry-run").err
+    said = "Got unexpected extra argument (a.toml); did you mean --study a.toml?"
+    assert bnrecal("sweep", "a.toml", "--bs", "8").err == f"bnrecal: {said}\n"
+    said = "Got unexpected extra argument (w.pt); did you mean --weights w.pt?"
+    assert bnrecal("doctor", "--arch", "arch1", "w.pt").err == f"bnrecal: {said}\n"
+    assert "did you mean" not in bnrecal("sweep", "--study", "a.toml", "b").err
     ran = bnrecal("sweep", "results", "--dry-run")
     assert (ran.code, ran.err) == (2, "bnrecal: Got unexpected extra argument (results)\n")
 
