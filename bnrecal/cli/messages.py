@@ -38,6 +38,16 @@ def note(text: str) -> None:
     say(f"note: {text}")
 
 
+def drawn(renderable: object, width: int | None = None) -> str:
+    """What rich makes of a table, as wide as the terminal or as `width` says; no trailing blanks."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, width=width)
+    with console.capture() as captured:
+        console.print(renderable)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
 def write_text(path: Path, text: str) -> None:
     """The answer as a file, for -o; raises BnrecalError."""
     try:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bnrecal.cli import completion
 from bnrecal.study.axes import AXES, AXIS, TOLERANCE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -16,6 +17,7 @@ OUT = Path("results")
 def setting(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """An option that can also be set by BNRECAL_NAME."""
     variable = f"BNRECAL_{name.upper().replace('-', '_')}"
+    attributes.setdefault("shell_complete", completion.of(name))
     return click.option(f"--{name}", envvar=variable.partition("/")[0], show_envvar=False, **attributes)
 
 
@@ -43,10 +45,14 @@ INPUTS = (
     setting("calibration", help="Images to calibrate with: class folders, or a list.", metavar="PATH"),
     setting("evaluation", help="Images to evaluate on, in the same form.", metavar="PATH"),
     setting("images", help="Folder that names in lists are relative to.", metavar="DIR"),
-    setting("data", help="torchvision's root, for fashion-mnist and cifar10.", metavar="DIR"),
+    setting(
+        "data",
+        help="torchvision's root: for fashion-mnist and cifar10, instead of the three above.",
+        metavar="DIR",
+    ),
     setting("classes", callback=comma_list, help="Class names in the order of the network's outputs."),
     setting("order", help="random (by --seed), file, or a list of images.  [random]"),
-    setting("preprocess", help="Whose preprocessing: task or model.  [task]"),
+    setting("preprocess", help="Whose defaults the options below have: task or model.  [task]"),
     setting("image-size", help="Side, or HEIGHTxWIDTH.  [the data set's, for fashion-mnist and cifar10]"),
     setting("fit", help="crop or stretch.  [crop; stretch for detection]"),
     setting("resize", help="Shorter side before the centre crop.  [that of the crop]"),
@@ -63,7 +69,11 @@ INPUTS = (
         callback=comma_list,
         help="The same for the standard deviation.  [0.229,0.224,0.225, or 0.226 for grey; as --mean]",
     ),
-    setting("transforms", help="module:name of a callable on Pillow images, instead of the five above."),
+    setting(
+        "transforms",
+        help="module:name of a callable on Pillow images, instead of --image-size, --fit, --resize and "
+        "--interpolation.",
+    ),
     setting(
         "allow-random-transforms", is_flag=True, default=None, help="One fixed random view of each image."
     ),
@@ -89,7 +99,12 @@ GRID = (
     setting(
         "baseline/--no-baseline",
         default=None,
-        help="Measure the network as it stands (estimator stored) too.  [yes]",
+        help="Measure the network as it stands too, as with stored in --estimator.  [yes]",
+    ),
+    setting(
+        "reference/--no-reference",
+        default=None,
+        help="Measure pooled statistics of 1,024 images in batches of 32 too.  [where no grid is given]",
     ),
 )
 # Headings of the help, by the names of the options below them; all others stand under "Run".
@@ -111,6 +126,14 @@ class SectionedCommand(click.Command):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Which of several values counts."""
+        formatter.write_paragraph()
+        formatter.write_text(
+            "A setting's option counts before its environment variable (--bs: BNRECAL_BS), that before the "
+            "study file, that before the default, which stands in brackets."
+        )
 
 
 def _section(name: str) -> str:

@@ -8,13 +8,14 @@ import click
 
 from bnrecal.cli.options import along, gathered, setting
 from bnrecal.study.axes import MOMENTUM, MOST
+from bnrecal.study.cells import USUAL
 
 if TYPE_CHECKING:
     from bnrecal.recalibration.frozen import Frozen
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-BATCH_SIZE, SAMPLES, ESTIMATOR = 32, 1024, "pooled"
+ESTIMATOR, BATCH_SIZE, SAMPLES = USUAL
 
 
 def _alone(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -84,7 +85,7 @@ def one_setting(context: click.Context, file: Path | None, options: Mapping[str,
     from bnrecal.study.study import make_study
 
     settings, places = gathered(context, file, options)
-    settings["baseline"] = False
+    settings["baseline"] = settings["reference"] = False
     if "estimator" not in options:  # a command without rules is not concerned with the file's
         for name in ("estimator", "momentum"):
             settings.pop(name, None)

@@ -34,4 +34,4 @@ class Sizes:
 
     @property
     def images(self) -> str:
-        return f"{self.n_images} {self.which} image{'s' if self.n_images > 1 else ''}"
+        return f"{self.n_images:,} {self.which} image{'s' if self.n_images > 1 else ''}"

@@ -145,7 +145,7 @@ def shifted(patient: Patient) -> Finding:
     layers = far(patient.fresh, shifts)
     if not layers:
         furthest = described(shifts[0])
-        return answer("fine", f"{len(shifts)} layers fit {patient.n_images} images; furthest {furthest}")
+        return answer("fine", f"{len(shifts)} layers fit {patient.n_images:,} images; furthest {furthest}")
     first = patient.fresh.first_called
     cause = ""
     if first in {shift.layer for shift in layers}:

@@ -48,6 +48,7 @@ def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened
         given = {**networks.preprocessing(inputs, tasks.metric_of(inputs.task)), **given}
     inputs = make_inputs(given, places)
     task = tasks.of(inputs)
+    given.setdefault("reference", _has_reference(given))
     given.update(task.resolved)
     source = networks.of(inputs, task)
     archs = given.get("arch", source.names)
@@ -58,6 +59,16 @@ def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened
             given["bs"] = [b for b in GRIDS["garments"][0] if b <= given["samples"][0]] or [1]
     study = make_study(given, places)
     return Opened(study, task, source, _recipes(study, places))
+
+
+def _has_reference(given: Mapping[str, Any]) -> bool:
+    """Whether the grid is the default one, which by itself would advise the cheapest of dear settings.
+
+    A smoke run advises nothing; who asks for no baseline, or names a grid, gets what was named.
+    """
+    grid = ("bs", "samples", "estimator", "momentum", "train")
+    named = any(name in given for name in grid) or given.get("baseline", True) is False
+    return not named and given.get("task") != "tiny"
 
 
 def _recipes(study: Study, places: Mapping[str, str]) -> tuple[Recipe, ...]:

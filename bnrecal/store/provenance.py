@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.store.rows import Row, is_evaluated
+from bnrecal.store.rows import Row
 from bnrecal.study.axes import grid_of
+from bnrecal.study.cells import TRAIN
 from bnrecal.study.inputs import Inputs, valid
 from bnrecal.study.recipe import Recipe, make_recipe
 from bnrecal.study.recipes import label, varied_fields
@@ -75,11 +76,12 @@ def command_of(row: Row, folder: Path) -> list[str]:
     """The words of the command that does this cell again, into a folder of its own."""
     words = ["bnrecal", "sweep"]
     kept = folder / str(row.get("study"))
-    if row.get("trained") is not None or not is_evaluated(row):  # a recipe has no options, only a file
-        which = [] if not is_evaluated(row) else ["--only", f"key={row['key']}"]
+    is_training = row.get("kind") == TRAIN
+    if row.get("trained") is not None or is_training:  # a recipe has no options, only a file
+        which = [] if is_training else ["--only", f"key={row['key']}"]
         return [*words, "--study", str(kept), *which, *_threads(row), "--out", f"again-{row['key'][:8]}"]
     if kept.parent == folder and kept.is_file():  # a row may name any path; only a file beside it is meant
-        words += ["--study", str(kept)]
+        words += ["--study", str(kept), "--repeats", "1", "--no-reference"]  # of the study this cell alone
     else:
         for name in Inputs.model_fields:
             value = inputs_of(row).get(name)
@@ -97,7 +99,7 @@ def command_of(row: Row, folder: Path) -> list[str]:
 
 def _threads(row: Row) -> list[str]:
     """As many as then: a convolution may round otherwise under another number."""
-    threads = row["environment"].get("threads")
+    threads = row.get("environment", {}).get("threads")
     return ["--threads", str(threads)] if isinstance(threads, int) else []
 
 

@@ -37,6 +37,7 @@ from bnrecal.study.axes import AXES, AXIS, LATER, Count, Number
 from bnrecal.study.cells import TRAIN
 
 SCHEMA_VERSION = 1
+SKIPPED = "skipped"  # kind and status of the row of a cell that was left out
 
 Row = dict[str, Any]
 
@@ -99,17 +100,18 @@ _FOLLOWING: dict[str, dict[str, Any]] = {
     "arch": {"weights_digest": str | None},
     "n_samples": {"n_updates": Number},
 }
+_MEASURED_AT: dict[str, Any] = {
+    name: holds
+    for axis in AXES
+    if axis.name not in LATER
+    for name, holds in {axis.name: axis.holds, **_FOLLOWING.get(axis.name, {})}.items()
+}
 _EVALUATED: dict[str, Any] = {
     **_FIRST,
     "task": str,
     "data_digest": str | None,
     "order_digest": str | None,
-    **{
-        name: holds
-        for axis in AXES
-        if axis.name not in LATER
-        for name, holds in {axis.name: axis.holds, **_FOLLOWING.get(axis.name, {})}.items()
-    },
+    **_MEASURED_AT,
     "metric": str,
     "update": Figure | None,
     "eval": Figure | None,
@@ -147,6 +149,17 @@ _TRAINED: dict[str, Any] = {
     "weights_sha256": str | None,
     **_LAST,
 }
+# Of a cell that was left out (`bnrecal sweep --stop-when-sure`): which, and why. It is no result: another
+# sweep that wants the cell does it.
+_SKIPPED: dict[str, Any] = {
+    **{name: _FIRST[name] for name in ("schema_version", "key")},
+    "kind": Literal["skipped"],
+    "status": Literal["skipped"],
+    **{name: _EVALUATED[name] for name in ("task", "metric", "data_digest", "order_digest")},
+    **_MEASURED_AT,
+    "reason": str,
+    "started_at": str | None,
+}
 COLUMNS = tuple(_EVALUATED)
 
 
@@ -169,7 +182,11 @@ class _Kind:
 
 
 _RECALIBRATED = _Kind(_EVALUATED, _EVALUATED_SINCE, ("eval", "total_s"))
-KINDS = {None: _RECALIBRATED, TRAIN: _Kind(_TRAINED, _SINCE, ("weights_sha256", "train_s"))}
+KINDS = {
+    None: _RECALIBRATED,
+    TRAIN: _Kind(_TRAINED, _SINCE, ("weights_sha256", "train_s")),
+    SKIPPED: _Kind(_SKIPPED, {name: _SINCE[name] for name in ("inputs", "study")}, ()),
+}
 
 
 def is_evaluated(row: Row) -> bool:

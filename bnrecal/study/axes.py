@@ -156,6 +156,6 @@ def label(facts: Mapping[str, Any], besides: Collection[str] = ()) -> str:
     if facts["estimator"] == STORED:
         return f"{facts['arch']} as it stands"
     words = [facts["arch"], *([facts["estimator"]] if "estimator" in besides else [])]
-    words += [f"bs {facts['batch_size']} n {facts['n_samples']}"]
+    words += [f"bs {facts['batch_size']:,} n {facts['n_samples']:,}"]
     words += [f"{name} {facts[name]}" for name in besides if name != "estimator" and facts[name] is not None]
     return " ".join(words)

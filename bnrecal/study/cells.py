@@ -19,6 +19,8 @@ from bnrecal.study.recipe import Recipe
 # Raise when a change of code changes figures: finished cells of the old version are then done again.
 ALGORITHM = 1
 
+# What one network is re-estimated by when nothing is said: estimator, batch size, images or all there are.
+USUAL = ("pooled", 32, 1024)
 TRAIN = "train"  # the kind of a training's row; a row without a kind is of a recalibrated network
 
 

@@ -30,6 +30,7 @@ class Study(Inputs):
     repeats: Count = Field(1, le=1000)  # orders of the images: those of seed, seed + 1, ...
     train: dict[str, Any] | None = None  # a table of recipe fields, each a value or a list; see recipe.py
     baseline: bool = True  # the network as it stands, measured too: what re-estimation has to beat
+    reference: bool = False  # USUAL, measured too: what a dearer setting has to beat
 
     @property
     def seeds(self) -> range:

@@ -211,7 +211,7 @@ class _Rounds:
 
     def _plan(self, **grid: Any) -> Plan:
         """Those of these cells without a row, and those that failed before this call."""
-        study = self.opened.study.model_copy(update={"baseline": False, **grid})
+        study = self.opened.study.model_copy(update={"baseline": False, "reference": False, **grid})
         opened = Opened(study, self.opened.task, self.opened.source)
         again = plan(opened, self.store, Selection(retry_failed=True))
         return _merged(opened, [plan(opened, self.store), replace(again, cells=())])

@@ -127,3 +127,13 @@ def test_whole_keys_beat_longer_ones() -> None:
     assert row_of_key(rows, "ab") == rows[0]
     with pytest.raises(BnrecalError, match="begins 2 keys"):
         row_of_key(rows, "a")
+
+
+def test_the_command_of_a_row_is_for_that_cell_alone(bnrecal: Callable[..., Any]) -> None:
+    """Though its study has several orders of the images and the reference beside its grid."""
+    grid = ("--task", "tiny", "--arch", "arch1", "--bs", "8", "--samples", "64", "--threads", 1)
+    assert bnrecal("sweep", *grid, "--repeats", 2, "--reference").code == 0
+    for one in Store(Path("results")).rows():
+        assert bnrecal(*printed_command(bnrecal("show", one["key"]).out)).code == 0
+        (again,) = Store(Path(f"again-{one['key'][:8]}")).rows()
+        assert (again["key"], again["eval"]) == (one["key"], one["eval"])

@@ -15,6 +15,7 @@ from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.preparation import TOPIC, notes_of, preparation_of
 from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
+from bnrecal.report.analysis.skipped import skipped_note
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row
 from bnrecal.study.axes import TOLERANCE
@@ -55,6 +56,7 @@ class Report:
     tolerance: float
     in_rows: str | None = None  # axes of the tables of trained networks, where they are asked for
     in_columns: str | None = None
+    skipped: Sequence[Row] = ()  # of cells that --stop-when-sure left out
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -83,7 +85,8 @@ class Report:
     @cached_property
     def provenance(self) -> tuple[tuple[str, str], ...]:
         """What the rows say about when, where and from what they came."""
-        return tuple(_provenance(self.rows))
+        left_out = skipped_note(self.skipped)
+        return (*_provenance(self.rows), *([("not measured", left_out)] if left_out else ()))
 
     @cached_property
     def has_intervals(self) -> bool:
@@ -96,16 +99,18 @@ class Report:
 
 def make_report(
     rows: Sequence[Row],
-    folder: Path | None = None,
+    folder: Path | Sequence[Path] | None = None,
     tolerance: float = TOLERANCE,
     in_rows: str | None = None,
     in_columns: str | None = None,
+    skipped: Sequence[Row] = (),
 ) -> Report:
-    """The report on these rows; `folder` holds their evidence, if any.
+    """The report on these rows; `folder`, or several, holds their evidence, if any.
 
     `in_rows` and `in_columns` name the axes of tables of trained networks; by default what varies most.
+    `skipped`: rows of cells that were left out, which are told.
     """
-    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns)
+    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns, skipped)
 
 
 def _trained(variants: Variants, uncertainty: Uncertainty) -> TrainedChapter:

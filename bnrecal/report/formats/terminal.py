@@ -12,6 +12,7 @@ from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.preparation import notes_of
 from bnrecal.report.analysis.sections import Block, Section
+from bnrecal.report.analysis.skipped import skipped_note
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.variants import text_tables
@@ -51,6 +52,8 @@ def published_layout(report: Report) -> RenderableType:
     if any(advice.cost == "recal_s" and advice.choice.archs for advice in report.advice):
         note.append(COST_NOTE)
     parts.append(Text("\n".join([*note, ""]), style="dim"))
+    left_out = skipped_note(report.skipped)
+    parts += [Text(f"{left_out}\n")] if left_out else []
     parts += [_advice(advice, len(report.advice) > 1) for advice in report.advice]
     return Group(*parts)
 
@@ -242,4 +245,4 @@ def _cell(row: Row, name: str, uncertainty: Uncertainty) -> str:
         return figure(value) if row["status"] == "done" else "failed"
     if name.endswith("_s"):
         return "-" if value is None else f"{value:.2f}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

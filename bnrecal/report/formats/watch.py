@@ -12,7 +12,7 @@ from bnrecal.report.analysis.wording import counted
 from bnrecal.report.formats.grid import grid_table
 from bnrecal.report.formats.terminal import figure
 from bnrecal.store.provenance import trained_how
-from bnrecal.store.rows import is_evaluated
+from bnrecal.store.rows import SKIPPED, is_evaluated
 from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import label
 from bnrecal.study.cells import trained_name
@@ -68,6 +68,8 @@ def lines_of(rows: Sequence[Row]) -> list[str]:
 
 def line(row: Row, trained: str = "") -> str:
     """One row in one line; `trained` says how its network was."""
+    if row["status"] == SKIPPED:
+        return f"{label(row, ('estimator',))}: skipped: {row['reason']}"
     if is_evaluated(row):
         head = ", ".join(filter(None, (label(row, ("estimator",)), trained)))
     else:
