@@ -82,6 +82,7 @@ class Recipe(BaseModel):
     batch_size: Count = 64  # images of a step
     physical_batch: Count | None = None  # images of a forward; gradients are gathered over a step
     drop_last: bool = True  # images that do not fill the last batch of an epoch are left out of it
+    batches: Literal["shuffled", "class-pairs"] = "shuffled"  # order of an epoch (train/order.py)
     epochs: Count = 10
     optimizer: str = "sgd"
     lr: Positive | None = None  # the highest of the schedule; None: as OPTIMIZERS has it, like two others
@@ -196,6 +197,16 @@ def _check_batches(recipe: Recipe) -> None:
             )
 
 
+def _check_pairs(recipe: Recipe) -> None:
+    """Pairs are not cut by the end of a batch; a norm batch of one image has no partner to see."""
+    for name in ("batch_size", "physical_batch", "norm_batch"):
+        size = getattr(recipe, name)
+        if recipe.batches == "class-pairs" and size is not None and size % 2 and size != 1:
+            raise BnrecalError(
+                f"{name}: {size} images cut pairs of one class (batches class-pairs); use an even number"
+            )
+
+
 def _check_schedule(recipe: Recipe) -> None:
     if recipe.warmup is not None and recipe.warmup_fraction is not None:
         raise BnrecalError("warmup, warmup_fraction: two ways to say one thing; give one of them")
@@ -207,4 +218,4 @@ def _check_schedule(recipe: Recipe) -> None:
         raise BnrecalError("nesterov: needs a momentum above 0")
 
 
-_CHECKS: tuple[Callable[[Recipe], None], ...] = (_check_batches, _check_schedule)
+_CHECKS: tuple[Callable[[Recipe], None], ...] = (_check_batches, _check_pairs, _check_schedule)

@@ -9,7 +9,7 @@ from bnrecal.study.inputs import valid
 from bnrecal.study.recipe import Recipe, without_effect
 
 # Fields whose values speak for themselves.
-_PLAIN = ("norm", "optimizer", "schedule", "augment", "precision")
+_PLAIN = ("norm", "batches", "optimizer", "schedule", "augment", "precision")
 _NAMED = {"batch_size": "batch", "bn_momentum": "BN momentum", "weight_decay": "decay"}
 _WITHOUT = {"norm_batch": "whole batch", "physical_batch": "whole step", "clip_norm": "no clipping"}
 
