@@ -1,6 +1,7 @@
 """One training, and the source of the network it left, whose files lie in a folder of their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,8 +46,21 @@ def train_one(
                 f"{what} here have digest {found}, the training was planned for {wanted}: they changed, or "
                 "this machine has others"
             )
+    adopted = _adopted(training, folder)
+    if adopted is not None:
+        return adopted
     evaluate = _metric_of(task, learner, device)
     return train(training.recipe, task, learner, folder, device, on_progress, check, evaluate)
+
+
+def _adopted(training: Training, folder: Path) -> Trained | None:
+    """The network of a recipe that differs in evaluation alone, where its twin's stands beside, whole."""
+    twin = training.recipe.twin
+    if twin is None:
+        return None
+    other = replace(training, recipe=twin)
+    found = folders.finished(folder.parent / other.key, identity_of(other))
+    return found and folders.adopt(found, folder, training.recipe, identity_of(training))
 
 
 def _metric_of(task: Task, learner: Learner, device: torch.device) -> Callable[[nn.Module], float] | None:

@@ -35,8 +35,10 @@ NORMS: dict[str, tuple[str, ...]] = {
     "brn": (*_BY_BATCH, "rmax", "dmax"),
     "cbn": (*_BY_BATCH, "window", "burn_in"),
     "naive-cbn": (*_BY_BATCH, "window", "burn_in"),
+    "evalnorm": _BY_BATCH,
     "frozen": (),
 }
+TRAINED_AS = {"evalnorm": "bn"}  # norms that differ from another in evaluation alone
 RENORM_BOUNDS = {"rmax": 3.0, "dmax": 5.0}  # of brn in the end (Ioffe 2017)
 
 
@@ -130,6 +132,13 @@ class Recipe(BaseModel):
         found = _ONLY_SOME_HEED["norm"] - set(NORMS[self.norm])
         found |= _ONLY_SOME_HEED["optimizer"] - set(OPTIMIZERS[self.optimizer].heeds)
         return found | ({"lr_batch"} if self.lr_scaling == "none" else set())
+
+    @property
+    def twin(self) -> "Recipe | None":
+        """The recipe that trains the same weights, where this one's norm differs in evaluation alone."""
+        if self.norm not in TRAINED_AS:
+            return None
+        return self.model_copy(update={"norm": TRAINED_AS[self.norm]})
 
     @property
     def peak_lr(self) -> float:
