@@ -13,6 +13,7 @@ from bnrecal.report.analysis.choice import TOLERANCE
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
 from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.norm_findings import norm_findings
 from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
@@ -67,7 +68,12 @@ class Report:
     def trained(self) -> tuple[TrainedChapter, ...]:
         """What was trained, by the axes that vary."""
         found = variants_of(self.rows, self.in_rows, self.in_columns)
-        return tuple(TrainedChapter(one, tuple(axis_findings(one, self.uncertainty))) for one in found)
+        return tuple(
+            TrainedChapter(
+                one, (*norm_findings(one, self.uncertainty), *axis_findings(one, self.uncertainty))
+            )
+            for one in found
+        )
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
