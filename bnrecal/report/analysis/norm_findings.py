@@ -7,6 +7,7 @@ from typing import Any
 
 from bnrecal.report.analysis.axis_findings import (
     FEWEST_TRAININGS,
+    Difference,
     Pairs,
     best_setting,
     by_training,
@@ -66,9 +67,14 @@ def _contenders(variants: Variants, of: str, points: Sequence[Point], best: Mapp
     return Contenders(of, {norm: at for norm, at in stored.items() if at}, again)
 
 
-def norm_findings(variants: Variants, uncertainty: Uncertainty) -> list[Finding]:
-    """One for each norm batch: who is better there than bn as it stands, who is worse, who not told apart."""
-    found = []
+Gaps = Mapping[str, tuple[Difference, int]]  # contender -> its difference from bn, trainings it is over
+
+
+def comparisons(variants: Variants, uncertainty: Uncertainty) -> Iterator[tuple[Contenders, int, Gaps]]:
+    """Every contender against bn as it stands at the same norm batch, the largest first.
+
+    Intervals take one scatter for all and hold for all comparisons of these networks at once.
+    """
     for group in contenders(variants):
         pairs = {
             size: {name: matched(points, group.stored[BN][size]) for name, points in _at(group, size)}
@@ -77,11 +83,19 @@ def norm_findings(variants: Variants, uncertainty: Uncertainty) -> list[Finding]
         each = [p for at in pairs.values() for p in at.values() if p]
         scatter = scatter_within(map(by_training, each))
         for size, at in pairs.items():
-            finding = _finding(
-                group, size, {n: p for n, p in at.items() if p}, uncertainty, scatter, len(each)
-            )
-            found.append(finding)
-    return [finding for finding in found if finding is not None]
+            gaps = {
+                name: (difference(p, uncertainty, scatter, len(each)), len(by_training(p)))
+                for name, p in at.items()
+                if p
+            }
+            yield group, size, gaps
+
+
+def norm_findings(variants: Variants, uncertainty: Uncertainty) -> list[Finding]:
+    """One for each norm batch: who is better there than bn as it stands, who is worse, who not told apart."""
+    found = list(comparisons(variants, uncertainty))
+    n = {group.of: sum(len(gaps) for g, _, gaps in found if g.of == group.of) for group, _, _ in found}
+    return [_finding(group, size, gaps, n[group.of]) for group, size, gaps in found if gaps]
 
 
 def _at(group: Contenders, size: int) -> Iterator[tuple[str, Sequence[Point]]]:
@@ -99,21 +113,11 @@ def matched(points: Sequence[Point], base: Sequence[Point]) -> Pairs:
     return [(point, of[key]) for point, key in at if key in of]
 
 
-def _finding(
-    group: Contenders,
-    size: int,
-    pairs: Mapping[str, Pairs],
-    uncertainty: Uncertainty,
-    scatter: Any,
-    n_comparisons: int,
-) -> Finding | None:
-    if not pairs:
-        return None
+def _finding(group: Contenders, size: int, gaps: Gaps, n_comparisons: int) -> Finding:
     better: list[tuple[float, str]] = []
     worse, same = list(better), list(better)
     over: set[str] = set()
-    for name, each in pairs.items():
-        gap = difference(each, uncertainty, scatter, n_comparisons)
+    for name, (gap, _) in gaps.items():
         text = f"{name} {gap.mean:+.4f}"
         if gap.low is not None and gap.high is not None:
             text += f" ({gap.low:+.4f} to {gap.high:+.4f})"
@@ -126,11 +130,10 @@ def _finding(
         for word, items in (("better beyond noise", better), ("worse", worse), ("not told apart", same))
         if items
     ]
-    few = min(len(by_training(each)) for each in pairs.values()) < FEWEST_TRAININGS
     certain = f"95 % intervals over {' and '.join(sorted(over))}" if over else "nothing says how certain"
-    if few:
+    if min(n for _, n in gaps.values()) < FEWEST_TRAININGS:
         certain += "; other seeds may differ more"
-    flat = [norm for norm, at in group.stored.items() if None in at and norm in pairs]
+    flat = [norm for norm, at in group.stored.items() if None in at and norm in gaps]
     alike = f"; the same networks at every {SIZE}: {', '.join(flat)}" if flat else ""
     where = f"{SIZE} {size}" + (f", {group.of}" if group.of else "")
     return Finding(
