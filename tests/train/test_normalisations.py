@@ -16,7 +16,7 @@ from bnrecal.study.inputs import Inputs
 from bnrecal.study.recipe import NORMS, OPTIMIZERS, Recipe
 from bnrecal.train.loop import train
 from bnrecal.train.norms import Conversion, evaluation_conversion, renorm_bounds
-from tests.train.images import bright_and_dark
+from tests.train.images import bright_and_dark, small_network
 from tests.train.test_resume import LeftError, leaving_at, run, tensors
 
 SMALL = {"batch_size": 16, "epochs": 2, "seed": 2}
@@ -48,6 +48,17 @@ def test_each_optimiser_resumes_to_the_bit(tmp_path: Path, optimizer: str) -> No
     with pytest.raises(LeftError):
         run(tmp_path / "left", recipe, check=leaving_at(9))
     assert run(tmp_path / "left", recipe).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_norm_trains_with_each_optimiser(tmp_path: Path, norm: str, optimizer: str) -> None:
+    """Two epochs: weights move, and all of them are numbers."""
+    recipe = Recipe(**SMALL, norm=norm, optimizer=optimizer, **_NUMBERS.get(norm, {}))
+    found = tensors(run(tmp_path, recipe))
+    before = small_network(recipe.seed).state_dict()
+    assert all(tensor.isfinite().all() for tensor in found.values())
+    assert not torch.equal(found["0.weight"], before["0.weight"])
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn", "brn", "cbn", "in"])
