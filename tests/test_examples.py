@@ -55,6 +55,44 @@ def test_a_study_that_trains_needs_images_alone(tmp_path: Path, monkeypatch: pyt
     assert {row["recipe"]["norm_batch"] for row in rows} == {2, 8, 64}
 
 
+def test_the_study_of_small_batches_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """small_batches.toml: every norm at every norm batch it has; EvalNorm's networks are BatchNorm's to the
+    bit, and what has no statistics has no re-estimated cell. Its report draws the figure.
+    """
+    for file in EXAMPLES.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    study = Path("small_batches.toml")
+    shorter = {
+        "1024": "256",
+        "epochs = 4": "epochs = 1",
+        "burn_in = 2 ": "burn_in = 0.5 ",
+        "[0, 1, 2]": "[0]",
+    }
+    text = study.read_text()
+    for old, new in shorter.items():
+        assert old in text
+        text = text.replace(old, new)
+    study.write_text(text)
+    run(sys.executable, "make_images.py", "--per-class", 30)
+    run(sys.executable, "-m", "bnrecal", "sweep", "--study", study)
+    rows = Store(Path("results")).rows()
+    assert all(row["status"] == "done" for row in rows)
+    weights = {
+        (row["recipe"].get("norm", "bn"), row["recipe"].get("norm_batch")): row["weights_sha256"]
+        for row in rows
+        if row.get("kind") == "train"
+    }
+    assert len(weights) == 5 * 3 + 3
+    for size in (2, 8, 64):
+        assert weights["evalnorm", size] == weights["bn", size]
+    estimated = {row["recipe"].get("norm", "bn") for row in rows if row.get("estimator") == "pooled"}
+    assert estimated == {"bn", "evalnorm", "brn", "cbn", "naive-cbn"}
+    run(sys.executable, "-m", "bnrecal", "report", "--figures", "figures")
+    assert Path("figures/small-batches.png").exists()
+
+
 def test_the_study_of_averages_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commands, as the head of averaged.toml has them: trained, averaged each way, evaluated, a table."""
     experiments = EXAMPLES.parent

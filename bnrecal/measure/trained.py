@@ -1,6 +1,7 @@
 """One training, and the source of the network it left, whose files lie in a folder of their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,6 +51,9 @@ def train_one(
     moved = moved_aside(training, folder)
     if moved is not None:
         on_note(moved)
+    adopted = _adopted(training, folder)
+    if adopted is not None:
+        return adopted
 
     def progressed(now: Progress) -> None:
         if now.note is not None:
@@ -58,6 +62,16 @@ def train_one(
 
     evaluate = _metric_of(task, learner, device)
     return train(training.recipe, task, learner, folder, device, progressed, check, evaluate)
+
+
+def _adopted(training: Training, folder: Path) -> Trained | None:
+    """The network of a recipe that differs in evaluation alone, where its twin's stands beside, whole."""
+    twin = training.recipe.twin
+    if twin is None:
+        return None
+    other = replace(training, recipe=twin)
+    found = folders.finished(folder.parent / other.key, identity_of(other))
+    return found and folders.adopt(found, folder, training.recipe, identity_of(training))
 
 
 def _metric_of(task: Task, learner: Learner, device: torch.device) -> Callable[[nn.Module], float] | None:

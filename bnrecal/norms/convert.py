@@ -37,8 +37,9 @@ def convert(
 
     Args:
         model: any module that holds BatchNorms (1d, 2d, 3d, SyncBatchNorm, timm's); it stays as it is.
-        norm: "bn", "gn", "ln", "in", "brn", "cbn", "naive-cbn" or "frozen".
-        norm_batch: of bn, brn, cbn, naive-cbn: images that give statistics together; by default all.
+        norm: "bn", "gn", "ln", "in", "brn", "cbn", "naive-cbn", "evalnorm" or "frozen".
+        norm_batch: of bn, brn, cbn, naive-cbn: images that give statistics together; by default all. Of
+            evalnorm: the same in training, which evaluation then reckons with; it has no default.
         groups: of gn; by default 32.
         channels_per_group: of gn, in the place of groups.
         rmax: of brn; by default 1. May be set later, as may dmax and burn_in.

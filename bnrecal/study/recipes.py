@@ -10,7 +10,7 @@ from bnrecal.study.inputs import valid
 from bnrecal.study.recipe import OF_LAYERS, Recipe, without_effect
 
 # Fields whose values speak for themselves.
-_PLAIN = ("norm", "optimizer", "schedule", "augment", "precision")
+_PLAIN = ("norm", "batches", "optimizer", "schedule", "augment", "precision")
 _NAMED = {"batch_size": "batch", "bn_momentum": "BN momentum", "weight_decay": "decay"}
 _WITHOUT = {
     "norm_batch": "whole batch",

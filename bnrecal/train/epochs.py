@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnrecal.data.draws import Int64s, permutation, stream_key
+from bnrecal.data.draws import Int64s
 from bnrecal.errors import BnrecalError
 from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.task import Task
 from bnrecal.train.augment import Views, viewed, views
+from bnrecal.train.order import epoch_order, labels_for
 
 _READ_AHEAD = 512  # images read at a time, about
 _READ_AHEAD_BYTES = 2**25
@@ -27,15 +28,17 @@ class Batches:
     recipe: Recipe
     device: torch.device
     ids: Int64s  # of all calibration images, sorted
+    labels: Int64s | None  # their classes, where batches are made by them
 
     @classmethod
     def of(cls, task: Task, recipe: Recipe, device: torch.device) -> "Batches":
-        """Raises BnrecalError if the task has less than a batch."""
+        """Raises BnrecalError if the task has less than a batch, or no classes to make batches by."""
         if task.n_calibration < recipe.batch_size:
             raise BnrecalError(
                 f"batch_size: {recipe.batch_size} images, task {task.name} has {task.n_calibration}"
             )
-        return cls(task, recipe, device, np.sort(task.order(0)))
+        ids = np.sort(task.order(0))
+        return cls(task, recipe, device, ids, labels_for(task, recipe, ids))
 
     @property
     def steps(self) -> int:
@@ -55,7 +58,7 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(network input, places of the images among all) for each step of epoch 0, 1, ..."""
-        order = permutation(stream_key("train-order", self.recipe.seed, epoch), len(self.ids))
+        order = epoch_order(self.recipe.seed, epoch, len(self.ids), self.labels)
         seen = views(self.recipe.augment, self.recipe.seed, epoch, np.arange(len(self.ids)))
         ends = self._ends()
         together = self._read_together()

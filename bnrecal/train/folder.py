@@ -147,6 +147,18 @@ def finish(
     return Trained(weights, sha256, log)
 
 
+def adopt(found: Trained, folder: Path, recipe: Recipe, identity: str) -> Trained:
+    """The network of another folder in this one, under its own recipe; the log is that of the training."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in found.log).encode())
+        write_whole(folder / WEIGHTS, found.weights.read_bytes())
+        trained = {"identity": identity, "recipe": recipe.key, "weights_sha256": found.sha256}
+        write_whole(folder / RECIPE, recipe_text(recipe, trained).encode())
+        remove_checkpoint(folder)
+    return Trained(folder / WEIGHTS, found.sha256, found.log)
+
+
 def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

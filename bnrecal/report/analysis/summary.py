@@ -12,6 +12,7 @@ from bnrecal.report.analysis.by_axes import Variants, variants_of
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
 from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.norm_findings import norm_findings
 from bnrecal.report.analysis.preparation import TOPIC, notes_of, preparation_of
 from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
@@ -116,7 +117,8 @@ def make_report(
 def _trained(variants: Variants, uncertainty: Uncertainty) -> TrainedChapter:
     stored = [point.row for point in variants.points if point.is_stored]
     first = [Finding(TOPIC, text) for text in notes_of(stored)]
-    return TrainedChapter(variants, (*first, *axis_findings(variants, uncertainty)))
+    found = (*norm_findings(variants, uncertainty), *axis_findings(variants, uncertainty))
+    return TrainedChapter(variants, (*first, *found))
 
 
 def _chapter(section: Section, first: Sequence[Finding], uncertainty: Uncertainty) -> Chapter:

@@ -60,7 +60,8 @@ def _figure(panels: Sequence[Panel], with_titles: bool) -> Any:
 
     columns = min(ABREAST, len(panels))
     rows = -(-len(panels) // columns)
-    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows)
+    each = [panel.inches or PANEL_INCHES for panel in panels]
+    size = (max(width for width, _ in each) * columns, max(height for _, height in each) * rows)
     figure = Figure(figsize=size, layout="constrained")
     for k, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)

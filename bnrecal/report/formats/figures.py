@@ -12,6 +12,7 @@ from bnrecal.report.analysis.summary import Chapter, Report
 from bnrecal.report.analysis.wording import listed
 from bnrecal.report.formats import drawing
 from bnrecal.report.formats.picture import Panel, Picture
+from bnrecal.report.formats.small_batches import small_batches_picture
 from bnrecal.report.formats.variant_figures import variants_picture
 from bnrecal.study.axes import rule
 
@@ -30,10 +31,11 @@ def pictures_of(report: Report) -> list[Picture]:
 
 
 def pictures_of_trained(report: Report) -> list[Picture]:
-    """One for each task that networks were trained for, where a number varied."""
+    """For each task that networks were trained for, where a number varied, or norm and norm batch."""
     pictures = [
-        variants_picture(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
+        draw(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
         for k, one in enumerate(report.trained, 1)
+        for draw in (small_batches_picture, variants_picture)
     ]
     return [picture for picture in pictures if picture is not None]
 

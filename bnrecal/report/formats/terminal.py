@@ -15,7 +15,7 @@ from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.skipped import skipped_note
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.report.formats.variants import text_tables
+from bnrecal.report.formats.variants import MOST_WIDE, text_tables
 from bnrecal.store.provenance import trained_apart
 from bnrecal.store.store import Row
 from bnrecal.study.axes import label
@@ -62,7 +62,8 @@ def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[Renderab
     """A table for each block of trained networks, and what changes along each axis."""
     parts: list[RenderableType] = [Text(chapter.variants.title, style="bold")]
     for found in text_tables(chapter.variants, uncertainty):
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        apart = 1 if len(found.headers) <= MOST_WIDE + 1 else 0
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, apart, 0, 0))
         for k, heading in enumerate(found.headers):
             table.add_column(heading, justify="right" if k else "left", no_wrap=k > 0)
         for cells in found.rows:
