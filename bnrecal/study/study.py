@@ -29,7 +29,8 @@ class Study(Inputs):
     momentum: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((MOMENTUM,), min_length=1)
     seed: int = Field(0, ge=0, lt=2**63)
     repeats: Count = Field(1, le=1000)  # orders of the images: those of seed, seed + 1, ...
-    train: dict[str, Any] | None = None  # a table of recipe fields, each a value or a list; see recipe.py
+    # A table of recipe fields, each a value or a list (see recipe.py), or several whose recipes are joined.
+    train: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
     baseline: bool = True  # the network as it stands, measured too: what re-estimation has to beat
 
     @property
