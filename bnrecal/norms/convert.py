@@ -156,4 +156,4 @@ def put_in_place(model: nn.Module, replaced: dict[_BatchNorm, nn.Module]) -> nn.
         for name, child in module._modules.items():
             if isinstance(child, _BatchNorm) and child in replaced:
                 module._modules[name] = replaced[child]
-    return replaced[model] if isinstance(model, _BatchNorm) else model
+    return replaced.get(model, model) if isinstance(model, _BatchNorm) else model
