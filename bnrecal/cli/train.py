@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bnrecal.train.loop import Progress
     from bnrecal.train.request import Request
 
-OTHERS_WAIT_S, SUFFERERS_WAIT_S = 1.0, 3.0
+OTHERS_WAIT_S, SUFFERERS_WAIT_S = 5.0, 10.0  # a process that has torch takes seconds to end
 
 
 @click.command(cls=SectionedCommand)

@@ -182,7 +182,7 @@ def test_nobody_is_left_when_the_watcher_is_killed(start: Start, tmp_path: Path)
         (("--processes", 17), "--processes: 17, but a forward has 16 images; use at most 16"),
         (("--processes", 0), "--processes"),
         (("--processes", 2, "--device", "cuda"), "--device: 'cuda': no CUDA device here"),
-        (("--processes", 2, "--model", "torchvision:nothing"), "torchvision:nothing"),
+        (("--processes", 2, "--model", "torchvision:nothing"), "torchvision has no classifier 'nothing'"),
     ],
 )
 def test_what_all_refuse_is_said_once(start: Start, more: tuple[object, ...], says: str) -> None:
