@@ -23,6 +23,7 @@ from bnrecal.study.recipes import phrase, varied_fields
 
 AS_IT_STANDS = "as it stands"
 HOW, SIZE, IMAGES, ARCH = "statistics", "batch size", "images", "architecture"
+BATCH = "training batch"  # of the recipe, since the statistics have a batch size of their own
 OF_STATISTICS = (HOW, SIZE, IMAGES)  # what a network as it stands has no place along
 Place = tuple[Any, ...]
 
@@ -146,6 +147,11 @@ class Variants:
         )
 
 
+def axis_of(field: str) -> str:
+    """What a field of the recipe is called as an axis."""
+    return BATCH if field == "batch_size" else field.replace("_", " ")
+
+
 def grouped(points: Iterable[Point], key: Any) -> dict[Any, Group]:
     found: dict[Any, list[Point]] = defaultdict(list)
     for point in points:
@@ -161,6 +167,8 @@ def said(name: str, value: Any) -> str:
         return f"{value:,} images"
     if name == SIZE:
         return f"batch size {value:,}"
+    if name == BATCH:
+        return f"{BATCH} {value:,}"
     return phrase(name.replace(" ", "_"), value)
 
 
@@ -204,7 +212,7 @@ def _leading(recipes: Sequence[Recipe]) -> list[str]:
 
 def _point(row: Row, recipe: Recipe, fields: Sequence[str]) -> Point:
     at: dict[str, Any] = {ARCH: row["arch"]}
-    at |= {name.replace("_", " "): _comparable(getattr(recipe, name)) for name in fields}
+    at |= {axis_of(name): _comparable(getattr(recipe, name)) for name in fields}
     if row["estimator"] != STORED:
         how = rule(row["estimator"], row["momentum"])
         at |= {HOW: how, SIZE: row["batch_size"], IMAGES: row["n_samples"]}
@@ -218,7 +226,7 @@ def _comparable(value: Any) -> Any:
 def _axes(points: Sequence[Point], fields: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """The axes that vary. Numbers in their order, names in the order they first come."""
     found = {}
-    for name in (ARCH, *(field.replace("_", " ") for field in fields), HOW, SIZE, IMAGES):
+    for name in (ARCH, *map(axis_of, fields), HOW, SIZE, IMAGES):
         values = list(dict.fromkeys(point.at[name] for point in points if name in point.at))
         if len(values) > 1:
             numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from bnrecal.report.analysis.advice import Advice, advice_of
 from bnrecal.report.analysis.axis_findings import axis_findings
+from bnrecal.report.analysis.batch_findings import batch_findings
 from bnrecal.report.analysis.by_axes import Variants, variants_of
 from bnrecal.report.analysis.choice import TOLERANCE
 from bnrecal.report.analysis.finding import Finding
@@ -16,7 +17,7 @@ from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.store.store import Row
+from bnrecal.store.store import Row, Store
 
 FEWEST_COMMON = 4  # settings shared with the published study before the two stand side by side
 PUBLISHED_SOURCE = (
@@ -54,6 +55,7 @@ class Report:
     tolerance: float
     in_rows: str | None = None  # axes of the tables of trained networks, where they are asked for
     in_columns: str | None = None
+    folder: Path | None = None  # of the store, where the rows are one's
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -67,7 +69,22 @@ class Report:
     def trained(self) -> tuple[TrainedChapter, ...]:
         """What was trained, by the axes that vary."""
         found = variants_of(self.rows, self.in_rows, self.in_columns)
-        return tuple(TrainedChapter(one, tuple(axis_findings(one, self.uncertainty))) for one in found)
+        return tuple(
+            TrainedChapter(
+                one,
+                (
+                    *batch_findings(one, self.uncertainty, self.train_s),
+                    *axis_findings(one, self.uncertainty),
+                ),
+            )
+            for one in found
+        )
+
+    @cached_property
+    def train_s(self) -> dict[str, float]:
+        """What each training took, by its key."""
+        rows = Store(self.folder).latest() if self.folder is not None else []
+        return {row["key"]: row["train_s"] for row in rows if row.get("train_s") is not None}
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
@@ -98,7 +115,7 @@ def make_report(
 
     `in_rows` and `in_columns` name the axes of tables of trained networks; by default what varies most.
     """
-    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns)
+    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns, folder)
 
 
 def _chapter(section: Section, uncertainty: Uncertainty) -> Chapter:
