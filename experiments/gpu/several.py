@@ -1,8 +1,8 @@
 """Several GPUs: a device for each process of `-j`, and one batch over all processes of a training.
 
 The sweep is the small built-in one, in as many processes as there are GPUs (two on the processor): every
-cell done, and more than one GPU used. Trainings run in one process and in as many: the same weights to 1e-5, or to
-1e-2 on GPUs, where convolutions round otherwise. With one GPU both run with one process, and say so.
+cell done, and more than one GPU used. Trainings run in one process and in as many: the same weights to 1e-5,
+or to 1e-2 on GPUs, where convolutions round otherwise. With one GPU both run with one process, and say so.
 """
 
 import json

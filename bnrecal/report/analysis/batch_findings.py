@@ -4,10 +4,12 @@ Each batch stands with its best recipe, as somebody would use it who tuned them 
 for 64 images is not the one for 4,096.
 """
 
+import csv
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import files
 from statistics import mean
 from typing import Any
 
@@ -16,6 +18,7 @@ from bnrecal.report.analysis.by_axes import AS_IT_STANDS, BATCH, OF_STATISTICS, 
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.provenance import recipe_of
+from bnrecal.study.axes import metric_name
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,21 @@ def batch_findings(
         f"{b.name}: {gaps[b.size].mean:+.4f} ({gaps[b.size].interval})" for b in batches if b != best
     )
     adjusted = f"; intervals are adjusted for {len(gaps)} comparisons" if len(gaps) > 1 else ""
-    return [Finding("training batch", f"{text} ({at}{tuned}; statistics {how}{adjusted}.)", items)]
+    found = [Finding("training batch", f"{text} ({at}{tuned}; statistics {how}{adjusted}.)", items)]
+    return [*found, *([_published()] if variants.metric == metric_name("top1") else [])]
+
+
+def _published() -> Finding:
+    """What others found; a line for each network and optimiser."""
+    lines: dict[tuple[str, str], list[str]] = defaultdict(list)
+    text = (files("bnrecal.report.analysis") / "published_large_batches.csv").read_text("utf-8")
+    for cell in csv.DictReader(text.splitlines()):
+        lines[cell["line"], cell["unit"]].append(f"{int(cell['batch_size']):,}: {cell['figure']}")
+    return Finding(
+        "published training batches",
+        "Published top-1 by training batch, on other networks and images: compare how it falls.",
+        tuple(f"{line}: {', '.join(figures)} {unit}" for (line, unit), figures in lines.items()),
+    )
 
 
 def _batches(variants: Variants, setting: Mapping[str, Any] | None) -> list[_Batch]:

@@ -94,3 +94,14 @@ def test_nothing_is_said_of_one_batch_or_of_other_seeds() -> None:
     """A finding needs matched trainings."""
     assert said_of(study({(64, 0.1): 0.5, (64, 0.2): 0.5})) == ""
     assert said_of(study({(64, 0.1): 0.5}) + study({(256, 0.1): 0.5}, n_seeds=2)) == ""
+
+
+def test_published_figures_stand_beside_top1_alone() -> None:
+    """Seed 004's differences and others' figures, each with its source; not beside a detector's mAP."""
+    rows = study({(64, 0.1): 0.5, (256, 0.1): 0.6})
+    text = said_of(rows)
+    assert "eight cards without SyncBatchNorm (seed 004): 256: 0, 1,024: -0.2, 4,096: -0.8 points" in text
+    assert "LARS, 90 epochs (NUS-HPC): 512: 77.02, 1,024: 76.96, 4,096: 77.38, 8,192: 77.14 %" in text
+    detection = said_of([{**row, "metric": "map50"} for row in rows])
+    assert "Training batch: " in detection
+    assert "Published" not in detection
