@@ -71,14 +71,14 @@ def convert(
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise BnrecalError(f"the model cannot be copied, which a conversion needs: {what}") from error
-    found, left = _batchnorms(converted)
+    found, left = batchnorms(converted)
     if not found:
         raise BnrecalError(f"the model has no BatchNorm to convert ({_listed(left) or 'none at all'})")
     made = replacements(converted, found, norm, numbers)
     for old in found.values():
         if isinstance(old, CrossIterationBatchNorm2d):
             old.let_go()
-    new = _with(converted, {found[name]: layer for name, layer in made.items()})
+    new = put_in_place(converted, {found[name]: layer for name, layer in made.items()})
     note(new, Conversion(norm, {name: _described(layer) for name, layer in made.items()}, left))
     return new
 
@@ -117,7 +117,7 @@ def _check_convertible(model: nn.Module) -> None:
             raise BnrecalError(f"{name or 'the model'} was never initialised: run one batch through it first")
 
 
-def _batchnorms(model: nn.Module) -> tuple[dict[str, _BatchNorm], dict[str, str]]:
+def batchnorms(model: nn.Module) -> tuple[dict[str, _BatchNorm], dict[str, str]]:
     """(BatchNorms to replace, {name of another normalisation layer: why it stays})."""
     found: dict[str, _BatchNorm] = {}
     left: dict[str, str] = {}
@@ -151,10 +151,10 @@ def _described(layer: nn.Module) -> str:
     return f"{type(layer).__name__}({layer.extra_repr()})"
 
 
-def _with(model: nn.Module, replaced: dict[_BatchNorm, nn.Module]) -> nn.Module:
+def put_in_place(model: nn.Module, replaced: dict[_BatchNorm, nn.Module]) -> nn.Module:
     """The model with these modules in the place of those, wherever they stand."""
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if isinstance(child, _BatchNorm) and child in replaced:
                 module._modules[name] = replaced[child]
-    return replaced[model] if isinstance(model, _BatchNorm) else model
+    return replaced.get(model, model) if isinstance(model, _BatchNorm) else model

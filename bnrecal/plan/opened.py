@@ -77,8 +77,19 @@ def _recipes(study: Study, places: Mapping[str, str]) -> tuple[Recipe, ...]:
     if study.weights is not None and study.model == "supernet":
         place = places.get("weights", "weights")
         raise BnrecalError(f"{place}: a study that trains the supernet makes its own")
-    table = places.get("train", "train")
-    return tuple(recipes_of(study.train, {name: f"{table}.{name}" for name in study.train}))
+    place = places.get("train", "train")
+    if study.train == ():
+        raise BnrecalError(f"{place}: an empty list; needs a table of settings or several")
+    if isinstance(study.train, dict):
+        tables = {place: study.train}
+    else:
+        tables = {f"{place}[{k}]": table for k, table in enumerate(study.train, 1)}
+    found = [
+        recipe
+        for at, table in tables.items()
+        for recipe in recipes_of(table, {name: f"{at}.{name}" for name in table})
+    ]
+    return tuple({recipe.key: recipe for recipe in found}.values())
 
 
 def _is_list(value: object) -> bool:

@@ -28,7 +28,8 @@ class Study(Inputs):
     momentum: tuple[Momentum, ...] = Field(USUAL["momentum"], min_length=1)
     seed: Seed = USUAL["seed"]
     repeats: Count = Field(1, le=1000)  # orders of the images: those of seed, seed + 1, ...
-    train: dict[str, Any] | None = None  # a table of recipe fields, each a value or a list; see recipe.py
+    # A table of recipe fields, each a value or a list (see recipe.py), or several whose recipes are joined.
+    train: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
     baseline: bool = True  # the network as it stands, measured too: what re-estimation has to beat
     reference: bool = False  # USUAL, measured too: what a dearer setting has to beat
 

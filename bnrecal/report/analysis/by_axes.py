@@ -24,6 +24,7 @@ AS_IT_STANDS = "as it stands"
 NORM = "norm"
 HOW = "statistics"  # the rule: estimator and momentum
 SIZE, IMAGES, ARCH = (AXIS[name].words for name in ("batch_size", "n_samples", "arch"))
+BATCH = "training batch"  # of the recipe, since the statistics have a batch size of their own
 OF_STATISTICS = (HOW, SIZE, IMAGES)  # what a network as it stands has no place along
 Place = tuple[Any, ...]
 NOWHERE = "no place"  # of a network along an axis that means nothing to it: the norm batch of a GroupNorm
@@ -166,6 +167,11 @@ class Variants:
         )
 
 
+def axis_of(field: str) -> str:
+    """What a field of the recipe is called as an axis."""
+    return BATCH if field == "batch_size" else field.replace("_", " ")
+
+
 def grouped(points: Iterable[Point], key: Any) -> dict[Any, Group]:
     found: dict[Any, list[Point]] = defaultdict(list)
     for point in points:
@@ -181,6 +187,8 @@ def said(name: str, value: Any) -> str:
         return f"{value:,} images"
     if name == SIZE:
         return f"batch size {value:,}"
+    if name == BATCH:
+        return f"{BATCH} {value:,}"
     return phrase(name.replace(" ", "_"), value)
 
 
@@ -236,7 +244,7 @@ def _leading(recipes: Sequence[Recipe]) -> list[str]:
 def _point(row: Row, recipe: Recipe, fields: Sequence[str]) -> Point:
     at: dict[str, Any] = {ARCH: row["arch"]}
     heeded = [name for name in fields if name not in recipe.unheeded()]
-    at |= {name.replace("_", " "): _comparable(getattr(recipe, name)) for name in heeded}
+    at |= {axis_of(name): _comparable(getattr(recipe, name)) for name in heeded}
     if row["estimator"] != STORED:
         how = rule(row["estimator"], row["momentum"])
         at |= {HOW: how, SIZE: row["batch_size"], IMAGES: row["n_samples"]}
@@ -250,7 +258,7 @@ def _comparable(value: Any) -> Any:
 def _axes(points: Sequence[Point], fields: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """The axes that vary. Numbers in their order, norms as their table has them, names as they first come."""
     found = {}
-    for name in (ARCH, *(field.replace("_", " ") for field in fields), HOW, SIZE, IMAGES):
+    for name in (ARCH, *map(axis_of, fields), HOW, SIZE, IMAGES):
         values = list(dict.fromkeys(point.at[name] for point in points if name in point.at))
         if name == NORM:
             values.sort(key=list(NORMS).index)

@@ -1,6 +1,6 @@
 """The report as data, before any format: tables, laws, findings, advice and where it all came from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from bnrecal.report.analysis.advice import Advice, advice_of
 from bnrecal.report.analysis.axis_findings import axis_findings
+from bnrecal.report.analysis.batch_findings import batch_findings
 from bnrecal.report.analysis.by_axes import Variants, variants_of
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
@@ -18,7 +19,7 @@ from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
 from bnrecal.report.analysis.skipped import skipped_note
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.store.store import Row
+from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import TOLERANCE
 
 FEWEST_COMMON = 4  # settings shared with the published study before the two stand side by side
@@ -58,6 +59,7 @@ class Report:
     in_rows: str | None = None  # axes of the tables of trained networks, where they are asked for
     in_columns: str | None = None
     skipped: Sequence[Row] = ()  # of cells that --stop-when-sure left out
+    folders: tuple[Path, ...] = ()  # of the stores, where the rows are of some
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -77,7 +79,13 @@ class Report:
     def trained(self) -> tuple[TrainedChapter, ...]:
         """What was trained, by the axes that vary."""
         found = variants_of(self.rows, self.in_rows, self.in_columns)
-        return tuple(_trained(one, self.uncertainty) for one in found)
+        return tuple(_trained(one, self.uncertainty, self.train_s) for one in found)
+
+    @cached_property
+    def train_s(self) -> dict[str, float]:
+        """What each training took, by its key."""
+        rows = [row for folder in self.folders for row in Store(folder).latest()]
+        return {row["key"]: row["train_s"] for row in rows if row.get("train_s") is not None}
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
@@ -111,13 +119,18 @@ def make_report(
     `in_rows` and `in_columns` name the axes of tables of trained networks; by default what varies most.
     `skipped`: rows of cells that were left out, which are told.
     """
-    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns, skipped)
+    folders = (folder,) if isinstance(folder, Path) else tuple(folder or ())
+    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns, skipped, folders)
 
 
-def _trained(variants: Variants, uncertainty: Uncertainty) -> TrainedChapter:
+def _trained(variants: Variants, uncertainty: Uncertainty, train_s: Mapping[str, float]) -> TrainedChapter:
     stored = [point.row for point in variants.points if point.is_stored]
     first = [Finding(TOPIC, text) for text in notes_of(stored)]
-    found = (*norm_findings(variants, uncertainty), *axis_findings(variants, uncertainty))
+    found = (
+        *batch_findings(variants, uncertainty, train_s),
+        *norm_findings(variants, uncertainty),
+        *axis_findings(variants, uncertainty),
+    )
     return TrainedChapter(variants, (*first, *found))
 
 
