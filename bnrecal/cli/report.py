@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bnrecal.report.analysis.summary import Report
     from bnrecal.store.store import Store
 
-FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
+FORMATS = ("table", "long", "md", "csv", "json", "latex", "html", "images-needed")
 
 
 @click.command()
@@ -48,8 +48,8 @@ def report(
     """Show what a sweep has measured, how certain it is, and what to use.
 
     table: the published layout and what follows from it; long: a line per cell; md: Markdown; csv,
-    json: every column; latex: booktabs tables; html: one page with figures. Intervals are 95 %, by a
-    bootstrap over evaluation images.
+    json: every column; latex: booktabs tables; html: one page with figures; images-needed: how many
+    images each rule needs. Intervals are 95 %, by a bootstrap over evaluation images.
     """
     from bnrecal.report.analysis.published import published_rows
     from bnrecal.report.analysis.summary import make_report
@@ -106,7 +106,7 @@ def _watch(store: "Store", published: bool, layout: str, output: Path | None, fi
 
 
 def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
-    from bnrecal.report.formats import export, latex, markdown, page
+    from bnrecal.report.formats import export, images_needed, latex, markdown, page
 
     renderers = {
         "csv": export.to_csv,
@@ -114,6 +114,7 @@ def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
         "md": markdown.to_markdown,
         "latex": latex.to_latex,
         "html": page.to_html,
+        "images-needed": images_needed.to_images_needed,
     }
     if layout in renderers:
         return renderers[layout](report)

@@ -11,6 +11,10 @@ EXAMPLES = {
         "a classifier and a supernet of one's own on images of one's own, from images to a report",
         "python make_images.py && python classifier.py && bnrecal sweep --study classifier.toml",
     ),
+    "own_detector": (
+        "a detector of one's own on COCO annotations of one's own, from scenes to a report",
+        "python make_scenes.py && python detector.py && bnrecal sweep --study detector.toml",
+    ),
     "averaged_weights": (
         "EMA and schedule-free weights in a plain training loop, evaluated with their own statistics",
         "python train.py",

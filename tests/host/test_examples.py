@@ -43,7 +43,7 @@ def test_unknown_names_and_folders_that_are_files(bnrecal: Callable[..., Ran]) -
     """The valid names are listed; a file in the way is said."""
     ran = bnrecal("example", "../secret")
     assert ran.code == 2
-    assert "unknown example '../secret'; valid: own_network, averaged_weights" in ran.err
+    assert "unknown example '../secret'; valid: own_network, own_detector, averaged_weights" in ran.err
     Path("file").write_text("")
     ran = bnrecal("example", "own_network", "file")
     assert (ran.code, "cannot write to file" in ran.err) == (2, True)
