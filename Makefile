@@ -17,7 +17,7 @@ test: $(READY)
 
 # docs/ as a site, in build/docs/index.html; a warning is an error
 docs: $(READY)
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs
 
 # what README, docs/ and results/ show of the studies that are kept, from their rows; nothing is measured
 results: $(READY)
