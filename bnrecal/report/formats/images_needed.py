@@ -13,12 +13,12 @@ def to_images_needed(report: Report) -> str:
     found = images_needed(report.sections, report.tolerance)
     if not found:
         raise BnrecalError("--format images-needed: no rule was measured with two counts of images or more")
-    return "\n".join(f"{sentence(one)}\n\n{needed_table(one)}\n" for one in found)
+    return "\n".join(f"{escape(sentence(one))}\n\n{needed_table(one)}\n" for one in found)
 
 
 def sentence(found: ImagesNeeded) -> str:
     """What the table says, with its reference."""
-    evals = ", ".join(f"{escape(arch)} {value:.4f}" for arch, value in found.reference.items())
+    evals = ", ".join(f"{arch} {value:.4f}" for arch, value in found.reference.items())
     on = "" if len(found.reference) == 1 else f", on all {len(found.reference)} architectures"
     return (
         f"Images needed until eval {found.metric_name} is within {found.tolerance:g} of "

@@ -81,7 +81,7 @@ def _block(block: Block, uncertainty: Uncertainty) -> str:
     for n in block.samples:
         seconds = block.seconds(n)
         time = f", {seconds:.1f} s" if seconds is not None else ""
-        headers += [f"{n:,} samples (N {block.n_updates(n):,}{time}): update", "eval"]
+        headers += [f"{n:,} images (N {block.n_updates(n):,}{time}): update", "eval"]
     rows = []
     for arch in block.archs:
         found = [block.rows.get((arch, n)) for n in block.samples]
@@ -111,7 +111,7 @@ def _law(law: Law, where: str) -> list[str]:
 def side_by_side(here: Section, published: Section) -> str:
     """update / eval of every setting of either study."""
     archs = list(dict.fromkeys((*here.archs, *published.archs)))
-    headers = ["bs", "samples", "N"]
+    headers = ["bs", "images", "N"]
     headers += [f"{escape(arch)} {where}" for arch in archs for where in ("published", "here")]
     rows = []
     for size, n in sorted(set(here.settings) | set(published.settings)):

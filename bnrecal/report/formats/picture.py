@@ -15,6 +15,7 @@ class Panel:
     title: str
     alt: str
     draw: Callable[["Axes"], None]
+    height: float = 3.5  # inches
 
 
 @dataclass(frozen=True)
