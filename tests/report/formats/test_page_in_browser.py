@@ -12,6 +12,8 @@ from tests.report.formats.test_formats import study
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
+RESULTS = Path(__file__).parents[3] / "results"
+
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (apt-get install chromium)")
 
 
@@ -33,28 +35,50 @@ def page_file(bnrecal: Callable[..., Any], tmp_path: Path) -> Path:
     return path
 
 
-def test_the_page_in_light_and_dark_on_wide_and_narrow_windows(browser: Any, page_file: Path) -> None:
-    """At 400 and 1,400 px in both schemes: no axe violation, no request, no message, no sideways scroll."""
+def looked_at(browser: Any, path: Path, width: int, scheme: str) -> None:
+    """The page fits, asks for nothing, says nothing, and axe finds nothing, with all folds open."""
     import axe_playwright_python
 
     axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
-    for width in (400, 1400):
-        for scheme in ("light", "dark"):
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            page = context.new_page()
-            asked: list[str] = []
-            said: list[str] = []
-            page.on("request", lambda request, asked=asked: asked.append(request.url))
-            page.on("console", lambda message, said=said: said.append(message.text))
-            page.goto(page_file.as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
-            page.evaluate(axe)
-            found = page.evaluate("axe.run()")
-            assert len(found["passes"]) > 20
-            assert [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
-            assert said == []
-            context.close()
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    page.evaluate(axe)
+    found = page.evaluate("axe.run()")
+    assert len(found["passes"]) > 20
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
+    assert said == []
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_in_light_and_dark_on_wide_and_narrow_windows(
+    browser: Any, page_file: Path, width: int, scheme: str
+) -> None:
+    """No axe violation, no request, no message, no sideways scroll."""
+    looked_at(browser, page_file, width, scheme)
+
+
+@pytest.mark.parametrize(
+    ("study", "width", "scheme"),
+    [("images_needed", 400, "dark"), ("norm_batch", 400, "light"), ("norm_batch", 1400, "dark")],
+)
+def test_pages_of_the_kept_studies(
+    browser: Any, bnrecal: Callable[..., Any], tmp_path: Path, study: str, width: int, scheme: str
+) -> None:
+    """Of 426 cells, and of networks that were trained: the same."""
+    path = tmp_path / "report.html"
+    assert bnrecal("report", "--out", RESULTS / study, "--format", "html", "-o", path).code == 0
+    looked_at(browser, path, width, scheme)
 
 
 @pytest.fixture
