@@ -22,16 +22,21 @@ from bnrecal.report.formats.page import to_html
 from bnrecal.store.store import Store
 
 ROOT = Path(__file__).parent.parent
-# study -> what is written of it beside the figures
-TEXTS: dict[str, dict[str, Callable[[Report], str]]] = {
-    "elpv_recalibrated": {"report.md": to_markdown},
-    "elpv_stored": {"report.md": to_markdown},
-    "fashion_mnist": {"report.md": to_markdown},
+Texts = dict[str, Callable[[Report], str]]
+# What is written of a study beside its figures, where that is not report.md alone.
+OTHERS: dict[str, Texts] = {
     "images_needed": {"table.md": to_images_needed},
-    "norm_batch": {"report.md": to_markdown},
     "published_grid": {"report.md": to_markdown, "report.html": to_html},
 }
-WITH_FIGURES = ("norm_batch", "published_grid")
+# Every folder with rows, and what is written of it; figures are, where the folder has some.
+TEXTS: dict[str, Texts] = {
+    rows.parent.name: OTHERS.get(rows.parent.name, {"report.md": to_markdown})
+    for rows in sorted((ROOT / "results").glob("*/rows.jsonl"))
+}
+
+
+def has_figures(study: str) -> bool:
+    return (ROOT / "results" / study / "figures").is_dir()
 
 
 def needed() -> str:
@@ -91,7 +96,7 @@ def write(folder: Path = ROOT) -> None:
         for name, text in texts(study).items():
             (target / name).write_text(text, "utf-8")
             print(f"results/{study}/{name}")
-        if study in WITH_FIGURES:
+        if has_figures(study):
             for path in write_pictures(pictures_of(report_of(study)), target / "figures"):
                 print(path.relative_to(folder))
     for page in pages():

@@ -203,7 +203,6 @@ def test_contributing_names_files_that_exist() -> None:
         ("FORMATS", "bnrecal/cli/report.py"),
         ("CHECKS", "bnrecal/doctor/diagnose.py"),
         ("EXAMPLES", "bnrecal/host/examples.py"),
-        ("TEXTS", "experiments/results.py"),
     ):
         assert f"`{table}`" in text
         assert re.search(rf"^{table}\b", (ROOT / home).read_text(), re.MULTILINE), home
