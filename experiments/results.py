@@ -17,7 +17,7 @@ from bnrecal.report.analysis.summary import Report, make_report
 from bnrecal.report.formats.canvas import write_pictures
 from bnrecal.report.formats.figures import pictures_of
 from bnrecal.report.formats.images_needed import needed_table, to_images_needed
-from bnrecal.report.formats.markdown import laws_table, side_by_side, to_markdown
+from bnrecal.report.formats.markdown import laws_table, side_by_side, table, to_markdown
 from bnrecal.report.formats.page import to_html
 from bnrecal.store.store import Store
 
@@ -54,7 +54,40 @@ def published() -> str:
     return side_by_side(chapter.section, chapter.published)
 
 
-BLOCKS = {"images-needed": needed, "law": law, "published": published}
+def given_back() -> str:
+    """The first finding of the training study: what re-estimation gives back, with intervals."""
+    finding = report_of("norm_batch").trained[0].findings[0]
+    return "\n".join([finding.text, "", *(f"- {item}" for item in finding.items)])
+
+
+def distances() -> str:
+    """Largest distance of any architecture from pooled statistics of all images, by batch size."""
+    sections = {section.estimator: section for section in report_of("fashion_mnist").sections}
+    whole = {size: sections["pooled"].at(size, 60_000) for size in (8, 16, 64)}
+
+    def largest(rule: str, sizes: tuple[int, ...], n: int) -> str:
+        found = [
+            abs(row["eval"] - whole[size][arch]["eval"])
+            for size in sizes
+            for arch, row in sections[rule].at(size, n).items()
+        ]
+        return f"{max(found):.4f}"
+
+    columns = [("ema", (size,)) for size in (8, 16, 64)]
+    columns += [(rule, (8, 16, 64)) for rule in ("cumulative", "pooled")]
+    headers = ["images", *(f"{rule} bs {sizes[0]}" for rule, sizes in columns[:3])]
+    headers += ["cumulative (worst bs)", "pooled (worst bs)"]
+    counts = sorted({n for _, n in sections["pooled"].settings})
+    return table(headers, [[f"{n:,}", *(largest(*column, n) for column in columns)] for n in counts])
+
+
+BLOCKS = {
+    "distances": distances,
+    "given-back": given_back,
+    "images-needed": needed,
+    "law": law,
+    "published": published,
+}
 
 
 def report_of(study: str) -> Report:

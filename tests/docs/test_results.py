@@ -84,3 +84,14 @@ def test_the_script_writes_everything(tmp_path: Path, monkeypatch: pytest.Monkey
         f"results/norm_batch/{name}" for name in ("report.md", "figures/trained.svg", "figures/trained.png")
     }
     assert sys.modules.get("results") is None
+
+
+def test_what_readme_says_of_its_table_is_in_it() -> None:
+    """The ranges in the sentence below the table are those of its rows."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    lines = re.findall(r"^\| (ema|cumulative|pooled)[^|]*\|(.*)\|$", text, re.MULTILINE)
+    numbers = {rule: [int(n.replace(",", "")) for n in re.findall(r"[\d,]+", cells)] for rule, cells in lines}
+    averages = numbers["cumulative"] + numbers["pooled"]
+    said = re.sub(r"\s+", " ", text)
+    assert f"average of {min(averages)} to {max(averages)} images does" in said
+    assert f"with {min(numbers['ema']):,} to {max(numbers['ema']):,}." in said
