@@ -11,7 +11,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.report.formats.picture import Panel, Picture
 from bnrecal.report.formats.series import COLOURS, GRID, INK, MUTED, PAPER
 
-PANEL_INCHES = 4.6  # wide
+PANEL_INCHES = (4.6, 3.5)
 ABREAST = 3  # panels in a row of a file
 DPI = 160
 
@@ -66,7 +66,8 @@ def _figure(panels: Sequence[Panel], with_titles: bool) -> Any:
 
     columns = min(ABREAST, len(panels))
     rows = -(-len(panels) // columns)
-    size = (PANEL_INCHES * columns, max(panel.height for panel in panels) * rows)
+    each = [panel.inches or PANEL_INCHES for panel in panels]
+    size = (max(width for width, _ in each) * columns, max(height for _, height in each) * rows)
     figure = Figure(figsize=size, layout="constrained")
     for k, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)

@@ -130,7 +130,7 @@ def _ranking(section: Section, report: Report, suffix: str) -> Picture:
         evals = listed([f"{arch} {row['eval']:.4f}" for arch, row in section.stored.items()], 8)
         caption += f" As they stand: {evals}."
     height = max(3.5, 1.3 + ROW_INCHES * (len(section.settings) + bool(section.stored)))
-    panel = Panel("order of architectures", alt, drawing.ranking(section, report.uncertainty), height)
+    panel = Panel("order of architectures", alt, drawing.ranking(section, report.uncertainty), (4.6, height))
     return Picture(f"ranking{suffix}", "ranking", caption, (panel,))
 
 

@@ -46,6 +46,12 @@ class Part:
     pictures: list["Drawn"]
 
     @property
+    def is_early(self) -> bool:
+        """Whether it stands before the tables: what comes before the law, and the law where it is drawn."""
+        place, law = list(TOPICS).index(self.topic), list(TOPICS).index("law")
+        return place < law or (place == law and bool(self.pictures))
+
+    @property
     def wide(self) -> list["Drawn"]:
         """Pictures of several panels, which take the whole width."""
         return [drawn for drawn in self.pictures if len(drawn.panels) > 1]

@@ -15,7 +15,7 @@ class Panel:
     title: str
     alt: str
     draw: Callable[["Axes"], None]
-    height: float = 3.5  # inches
+    inches: tuple[float, float] | None = None  # None: as canvas.py has it
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_no_mark_lies_on_one_of_another_colour(study: str) -> None:
         if picture.topic == "law":  # all cells on one curve: there they have to meet
             continue
         for panel in picture.panels:
-            axes = Figure((4.6, panel.height), layout="constrained").add_subplot()
+            axes = Figure(panel.inches or (4.6, 3.5), layout="constrained").add_subplot()
             panel.draw(axes)
             for one, two in combinations(marks_of(axes), 2):
                 if one[0] != two[0]:
@@ -100,7 +100,7 @@ def test_ranking_names_its_settings_upright_in_words() -> None:
     (picture,) = (
         p for p in pictures_of(make_report(Store(folder).evaluated(), folder)) if p.topic == "ranking"
     )
-    axes = Figure((4.6, picture.panels[0].height)).add_subplot()
+    axes = Figure(picture.panels[0].inches).add_subplot()
     picture.panels[0].draw(axes)
     labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
     assert {label.get_rotation() for label in labels} == {0.0}
