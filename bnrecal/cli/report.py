@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bnrecal.report.analysis.summary import Report
 
 BY_SUFFIX = {".csv": "csv", ".htm": "html", ".html": "html", ".json": "json", ".md": "md", ".tex": "latex"}
-FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
+FORMATS = ("table", "long", "md", "csv", "json", "latex", "html", "images-needed")
 
 
 @click.command()
@@ -59,8 +59,8 @@ def report(
     FOLDER is one that `bnrecal sweep --out FOLDER` has written; of several the rows make one report.
 
     table: the published layout and what follows from it; long: a line per cell; md: Markdown; csv,
-    json: every column; latex: booktabs tables; html: one page with figures. Intervals are 95 %, by a
-    bootstrap over evaluation images.
+    json: every column; latex: booktabs tables; html: one page with figures; images-needed: how many
+    images each rule needs. Intervals are 95 %, by a bootstrap over evaluation images.
     """
     from bnrecal.report.analysis.published import published_rows
     from bnrecal.report.analysis.summary import make_report
@@ -134,7 +134,7 @@ def _watch(
 
 
 def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
-    from bnrecal.report.formats import export, latex, markdown, page
+    from bnrecal.report.formats import export, images_needed, latex, markdown, page
 
     renderers = {
         "csv": export.to_csv,
@@ -142,6 +142,7 @@ def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
         "md": markdown.to_markdown,
         "latex": latex.to_latex,
         "html": page.to_html,
+        "images-needed": images_needed.to_images_needed,
     }
     if layout in renderers:
         return renderers[layout](report)

@@ -27,10 +27,11 @@ rows do not meet raises SCHEMA_VERSION and adds a function to MIGRATIONS, run wh
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator, core_schema, from_json
+from typing_extensions import TypedDict
 
 from bnrecal.errors import BnrecalError
 from bnrecal.study.axes import AXES, AXIS, LATER, Count, Number

@@ -11,8 +11,8 @@ from bnrecal.report.analysis.by_axes import Group, Variants
 from bnrecal.report.analysis.norm_findings import BN, RE_ESTIMATED, SIZE, Contenders, contenders
 from bnrecal.report.analysis.published import published_small_batches
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.report.formats.drawing import COLOURS, DASHES, INK, MARKS, MUTED
 from bnrecal.report.formats.picture import Panel, Picture
+from bnrecal.report.formats.series import COLOURS, DASHES, INK, MARKS, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -128,7 +128,7 @@ def _heading(block: Block, n_samples: int, with_intervals: bool) -> str:
     seconds = block.seconds(n_samples)
     time = f"{seconds:.1f} s" if seconds is not None else ""
     room = "     " if with_intervals else ""
-    return f"{n_samples:,} samples\nN {block.n_updates(n_samples):,}, {time}\nupdate    eval{room}"
+    return f"{n_samples:,} images\nN {block.n_updates(n_samples):,}, {time}\nupdate    eval{room}"
 
 
 def _figures(row: Row | None, uncertainty: Uncertainty) -> str:
