@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: sweep test test-busy bench faults gpu format clean
+.PHONY: sweep test docs results test-busy bench faults gpu format clean
 
 sweep: $(READY)
 	$(BIN)/bnrecal sweep
@@ -15,9 +15,18 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
-# the tests three times beside processes that keep every processor busy
+# docs/ as a site, in build/docs/index.html; a warning is an error
+docs: $(READY)
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs
+
+# what README, docs/ and results/ show of the studies that are kept, from their rows; nothing is measured
+results: $(READY)
+	$(BIN)/python experiments/results.py
+
+# the tests three times beside processes that keep every processor busy; a part of them, once:
+# make test-busy BUSY="1 tests/host"
 test-busy: $(READY)
-	experiments/bench/busy_tests.sh
+	experiments/bench/busy_tests.sh $(BUSY)
 
 # timings, as ratios measured side by side; about a quarter of an hour on two cores
 bench: $(READY)

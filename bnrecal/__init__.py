@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from bnrecal.errors import BnrecalError
     from bnrecal.integrations.update_bn import update_bn
     from bnrecal.recalibration.estimators import Cumulative, Ema, Estimator, Moments, Pooled
-    from bnrecal.recalibration.recalibrate import Recalibration, recalibrate, recalibrated
+    from bnrecal.recalibration.recalibrate import recalibrate, recalibrated
+    from bnrecal.recalibration.result import Recalibration
     from bnrecal.recalibration.statistics import Statistics
 
 _ROOMS = ("norms",)  # whole packages, by attribute as well as by import
@@ -26,7 +27,8 @@ _HOMES = {
     "BnrecalError": "errors",
     "update_bn": "integrations.update_bn",
     **dict.fromkeys(("Cumulative", "Ema", "Estimator", "Moments", "Pooled"), "recalibration.estimators"),
-    **dict.fromkeys(("Recalibration", "recalibrate", "recalibrated"), "recalibration.recalibrate"),
+    **dict.fromkeys(("recalibrate", "recalibrated"), "recalibration.recalibrate"),
+    "Recalibration": "recalibration.result",
     "Statistics": "recalibration.statistics",
 }
 

@@ -252,8 +252,20 @@ def test_transforms_of_the_users(bnrecal: Callable[..., object], users_project: 
     breaks = bnrecal("sweep", *common, "--transforms", f"{users_project}:breaks")
     assert (breaks.code, breaks.err.count("\n")) == (2, 1)
     assert "breaks raised TypeError: no such view" in breaks.err
-    both = bnrecal("sweep", *common, "--transforms", f"{users_project}:evaluation", "--image-size", 16)
-    assert "replaces --image-size" in both.err
+    for shaping in (
+        ("--image-size", 16),
+        ("--fit", "crop"),
+        ("--resize", 16),
+        ("--interpolation", "nearest"),
+    ):
+        both = bnrecal("sweep", *common, "--transforms", f"{users_project}:evaluation", *shaping)
+        assert (both.code, "replaces --image-size, --fit, --resize and --interpolation" in both.err) == (
+            2,
+            True,
+        )
+    assert "--image-size, --fit, --resize and --interpolation" in " ".join(
+        bnrecal("sweep", "--help").out.split()
+    )
 
 
 def test_an_edited_network_is_another_cell(
@@ -459,11 +471,20 @@ def test_shapes_that_are_neither_image_nor_class(bnrecal: Callable[..., object],
     """Options about images are refused where the task brings its own, and places it does not read."""
     for options, message in (
         (("--task", "tiny", "--image-size", 32), "--image-size: task tiny brings its images along"),
-        (("--task", "tiny", "--calibration", "x"), "--calibration: task tiny does not use it"),
         (
-            ("--task", "imagefolder", "--calibration", "images/train"),
-            "--evaluation: task imagefolder needs it",
+            ("--calibration", "x"),
+            "--calibration: task garments brings its images along; for your own give --task, one of "
+            "imagefolder, csv, coco, voc",
         ),
+        (("--task", "tiny", "--data", "x"), "for your own give --task, one of fashion-mnist, cifar10"),
+        (("--task", "imagefolder"), "task imagefolder needs --calibration, --evaluation, --image-size"),
+        (
+            ("--task", "imagefolder", "--calibration", "images/train", "--image-size", 16),
+            "--evaluation: task imagefolder needs --evaluation\n",
+        ),
+        (("--task", "csv", "--evaluation", "x"), "task csv needs --calibration, --image-size"),
+        (("--task", "voc", "--evaluation", "x"), "task voc needs --calibration, --images, --image-size"),
+        (("--task", "cifar10"), "--data: task cifar10 needs --data\n"),
         ((*folder_options(Path("images")), "--data", "x"), "--data: task imagefolder does not use it"),
         ((*folder_options(Path("images")), "--image-size", "0"), "--image-size"),
         ((*folder_options(Path("images")), "--mean", "1,2"), "--mean: 2 values for 3 channels"),

@@ -8,6 +8,7 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,38 @@ def test_an_unpacked_wheel_works_outside_the_checkout(unpacked: Path, tmp_path: 
     assert "before" in done
 
 
+def test_readme_on_a_package_index_leads_to_the_repository(wheel: Path) -> None:
+    """Every link is absolute, begins with the project's URL and names a file that is there; pictures too."""
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (name for name in opened.namelist() if name.endswith("METADATA"))
+        told = message_from_string(opened.read(name).decode())
+    text = told.get_payload()
+    home = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
+    raw = home.replace("https://github.com/", "https://raw.githubusercontent.com/")
+    links, pictures = (
+        re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", text),
+        re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text),
+    )
+    assert len(links) > 10
+    assert pictures == [f"{raw}/main/results/published_grid/figures/law.svg"]
+    for link in links + pictures:
+        if link.startswith(home) or link in pictures:
+            assert (ROOT / link.partition("/main/")[2]).is_file(), link
+    assert not [link for link in links if not link.startswith("https://")]
+    urls = dict(line.split(", ", 1) for line in told.get_all("Project-URL"))
+    assert {url.partition("/bnrecal/bnrecal")[0] for url in urls.values()} == {"https://github.com"}
+    assert {"Homepage", "Documentation", "Issues", "Changelog"} == set(urls)
+
+
+def test_classifiers_are_ones_that_an_index_takes() -> None:
+    """Known to trove-classifiers, which the index checks uploads against."""
+    from trove_classifiers import classifiers
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    assert len(declared) > 5
+    assert set(declared) <= set(classifiers)
+
+
 def test_the_console_script_is_declared(wheel: Path) -> None:
     """`bnrecal` on the path is the command line's main."""
     with zipfile.ZipFile(wheel) as opened:
@@ -159,12 +192,12 @@ def test_a_script_against_the_wheel_passes_strict_types(unpacked: Path, tmp_path
 def test_contributing_names_files_that_exist() -> None:
     """Every path that CONTRIBUTING.md gives to copy from, and every table that it says to enter in."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    paths = re.findall(r"`((?:bnrecal|tests|experiments)/[\w/.]*)`", text)
+    paths = re.findall(r"`((?:bnrecal|tests|experiments|docs|results)/[\w/.]*)`", text)
     assert len(paths) > 20
     assert not [path for path in paths if not (ROOT / path).exists()]
     for table, home in (
         ("ESTIMATORS", "bnrecal/recalibration/estimators.py"),
-        ("ESTIMATORS", "bnrecal/study/cells.py"),
+        ("ESTIMATORS", "bnrecal/study/axes.py"),
         ("OPENERS", "bnrecal/tasks/opening.py"),
         ("NORMS", "bnrecal/norms/kinds.py"),
         ("FORMATS", "bnrecal/cli/report.py"),

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnrecal.cli.messages import complain, write_text
-from bnrecal.cli.options import OUT, SectionedCommand, comma_list, gathered, input_options, setting
+from bnrecal.cli.messages import UNBROKEN, complain, note, write_text
+from bnrecal.cli.options import (
+    OUT,
+    SectionedCommand,
+    along,
+    gathered,
+    input_options,
+    setting,
+    tolerance_option,
+)
 from bnrecal.cli.running import Running, running_options
+from bnrecal.study.axes import MOST
 
 if TYPE_CHECKING:
-    from bnrecal.plan.opened import Opened
     from bnrecal.report.analysis.advice import Advice
     from bnrecal.report.analysis.choice import Gap, Setting
     from bnrecal.store.rows import Row
@@ -22,11 +30,11 @@ if TYPE_CHECKING:
 
 @click.command(cls=SectionedCommand)
 @input_options
-@setting("arch", callback=comma_list, help="Architectures that must all be served.  [those of the model]")
-@setting("estimator", callback=comma_list, help="Which to try.  [pooled,cumulative,ema]")
-@setting("bs", callback=comma_list, help="Batch sizes to try.  [64]")
-@setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]")
-@setting("seed", help="Draws the fixed order of the calibration images.  [0]")
+@along("arch", "Architectures that must all be served.  [those of the model]")
+@along("estimator", "Which to try.  [pooled,cumulative,ema]")
+@along("batch_size", "Batch sizes to try.  [64]")
+@along("momentum")
+@along("seed")
 @setting(
     "out",
     type=click.Path(path_type=Path),
@@ -34,13 +42,7 @@ if TYPE_CHECKING:
     help="Folder for the rows.",
     show_default=True,
 )
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=0.003,
-    show_default=True,
-    help="Eval the setting may be behind by.",
-)
+@tolerance_option("Eval the setting may be behind by.")
 @click.option(
     "--max-seconds",
     type=click.FloatRange(min=1),
@@ -79,11 +81,11 @@ def advise(
 
     settings, places = gathered(context, study, options)
     settings.setdefault("estimator", room.ESTIMATORS)
-    settings["samples"] = (2**62,)  # enough for any batch; the ladders say which
+    settings["samples"] = (MOST,)  # enough for any batch; the ladders say which
     opened = open_study(settings, places)
     task = opened.task
-    for note in opened.notes:
-        click.echo(f"note: {note}", err=True)
+    for text in opened.notes:
+        note(text)
     fitting = min(room.BATCH_SIZE, max(1, task.n_calibration // 4))
     sizes = opened.study.bs if "bs" in settings else (fitting,)
     store = Store(out)
@@ -91,8 +93,7 @@ def advise(
         budget = room.Budget(max_seconds, max_images)
         found = room.climb(opened, store, executor, tolerance, budget, _show, sizes)
     (advice,) = make_report(found.rows, store.folder, tolerance).advice or (None,)
-    first = None if advice is None else _images_first(opened, running)
-    text = _as_json(found, advice, first) if as_json else _as_text(found, advice, task.n_evaluation, first)
+    text = _as_json(found, advice) if as_json else _as_text(found, advice, task.n_evaluation)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -103,20 +104,6 @@ def advise(
     return 0
 
 
-def _images_first(opened: "Opened", running: Running) -> str | None:
-    """The sentence that the images are prepared otherwise than in training, if the first network says so.
-
-    Not asked on a cluster: this machine may lack the device and the memory of its nodes.
-    """
-    from bnrecal.host.device import choose_device
-    from bnrecal.measure.one_network import prepared_otherwise
-
-    if running.name == "ray":
-        return None
-    found = prepared_otherwise(opened, choose_device(running.device))
-    return None if found is None else found.sentence
-
-
 def _show(row: "Row") -> None:
     from bnrecal.study.axes import label
 
@@ -124,12 +111,15 @@ def _show(row: "Row") -> None:
     click.echo(f"{label(row, ('estimator',))}: {said}", err=True)
 
 
-def _as_text(found: "Climbed", advice: "Advice | None", n_evaluation: int, first: str | None) -> str:
+def _as_text(found: "Climbed", advice: "Advice | None", n_evaluation: int) -> str:
+    from bnrecal.report.analysis.preparation import notes_of
+
     lines = [*_table(found, n_evaluation), ""]
-    said = advice.sentences() if advice else ["Too little was measured to advise anything."]
-    if first is not None:
-        said = [first, "With the images as they are:", *said]
-    lines += [line for sentence in [*said, *_unfinished(found)] for line in textwrap.wrap(sentence, 79)]
+    too_little = "Too little was measured to advise anything."
+    said = advice.sentences() if advice else [*notes_of(found.rows), too_little]
+    lines += [
+        line for sentence in [*said, *_unfinished(found)] for line in textwrap.wrap(sentence, 79, **UNBROKEN)
+    ]
     if advice is not None and advice.verdict == "use":
         rung = advice.choice.chosen
         momentum = "" if rung.momentum is None else f", momentum={rung.momentum:g}"
@@ -189,7 +179,9 @@ def _unfinished(found: "Climbed") -> list[str]:
     return said
 
 
-def _as_json(found: "Climbed", advice: "Advice | None", first: str | None) -> str:
+def _as_json(found: "Climbed", advice: "Advice | None") -> str:
+    from bnrecal.report.analysis.preparation import notes_of
+
     choice = advice.choice if advice else None
     stored: Mapping[str, Row] = choice.stored if choice else {}
     facts = {
@@ -206,7 +198,7 @@ def _as_json(found: "Climbed", advice: "Advice | None", first: str | None) -> st
         "helped": [] if choice is None else _gaps(choice.helped),
         "behind": [] if choice is None else _gaps(choice.behind),
         "sentences": advice.sentences() if advice else [],
-        "preparation": first,
+        "preparation": " ".join(notes_of(found.rows)) or None,
         "rungs": [_facts(rung) for ladder in found.ladders for rung in ladder.rungs],
         "stopped": {ladder.name: ladder.stopped for ladder in found.ladders},
         "seconds": round(found.seconds, 3),

@@ -15,6 +15,7 @@ from bnrecal.cli.messages import complain
 from bnrecal.cli.recalibrate import recalibrate
 from bnrecal.cli.report import report
 from bnrecal.cli.show import show
+from bnrecal.cli.suggestions import message_of
 from bnrecal.cli.sweep import sweep
 from bnrecal.cli.train import train
 from bnrecal.cli.verify import verify
@@ -37,8 +38,11 @@ def _run() -> int:
         return complain("interrupted; finished cells are kept, the same command does the rest", stopped.code)
     except BnrecalError as error:
         return complain(str(error), 2)
+    except click.exceptions.NoArgsIsHelpError as error:  # a page, not a line
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.ClickException as error:
-        return complain(error.format_message(), 2)
+        return complain(message_of(error, sys.argv[1:]), 2)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0

@@ -8,20 +8,14 @@ import click
 
 from bnrecal.cli import single
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
-from bnrecal.cli.recalibrate import EVEN_IF_WORSE, Writing, write_recalibrated
+from bnrecal.cli.recalibrate import Writing, write_recalibrated
 from bnrecal.errors import BnrecalError
 
 
 @click.command(cls=SectionedCommand)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The file to write: safetensors.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@single.output("The file to write: safetensors.")
+@single.FORCE
 @click.option(
     "--then",
     type=click.Choice(["recalibrate"]),
@@ -29,9 +23,7 @@ from bnrecal.errors import BnrecalError
 )
 @input_options
 @single.with_options(single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, device_option)
-@EVEN_IF_WORSE
-@click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@single.with_options(*single.SHOWN)
 @click.pass_context
 def average(
     context: click.Context,

@@ -4,20 +4,15 @@ from pathlib import Path
 
 import click
 
-from bnrecal.cli.messages import write_text
+from bnrecal.cli.messages import drawn, write_text
+from bnrecal.cli.options import tolerance_option
 from bnrecal.errors import BnrecalError
 
 
 @click.command()
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=0.003,
-    show_default=True,
-    help="A fall of eval by no more than this is none.",
-)
+@tolerance_option("A fall of eval by no more than this is none.")
 @click.option("--format", "layout", type=click.Choice(("table", "json")), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
 def compare(before: Path, after: Path, tolerance: float, layout: str, output: Path | None) -> int:
@@ -40,18 +35,9 @@ def compare(before: Path, after: Path, tolerance: float, layout: str, output: Pa
     comparison = room.compare(rows[0], rows[1], intervals, tolerance)
     if not comparison.pairs:
         raise BnrecalError(f"{before} and {after} have no finished cell in common")
-    text = room.as_json(comparison) if layout == "json" else _drawn(room.as_table(comparison))
+    text = room.as_json(comparison) if layout == "json" else drawn(room.as_table(comparison))
     if output is None:
         click.echo(text, nl=False)
     else:
         write_text(output, text)
     return 4 if comparison.regressions else 0
-
-
-def _drawn(table: object) -> str:
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"

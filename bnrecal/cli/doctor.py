@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bnrecal.cli import single
-from bnrecal.cli.messages import complain
+from bnrecal.cli.messages import UNBROKEN, complain, say
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
 
 COLOURS = {"wrong": "red", "note": "yellow", "fine": "green", "skipped": "bright_black"}
@@ -39,7 +39,7 @@ def doctor(
     opened = single.one_setting(context, study, options)
     rule = single.frozen_of(frozen)
     with threads_fitting():
-        found = diagnose_one(opened, choose_device(device), lambda stage: click.echo(stage, err=True), rule)
+        found = diagnose_one(opened, choose_device(device), say, rule)
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else _drawn(found))
     if found.wrong:
         return complain(f"wrong: {', '.join(finding.check for finding in found.wrong)}", 3)
@@ -52,9 +52,9 @@ def _drawn(found: Any) -> str:
     for level in ("wrong", "note", "fine", "skipped"):
         for finding in found.of(level):
             head = f"{level:8}{finding.check:18}"
-            text = textwrap.wrap(finding.evidence, 80 - len(head), break_long_words=False) or [""]
+            text = textwrap.wrap(finding.evidence, 80 - len(head), **UNBROKEN) or [""]
             lines.append(click.style(f"{level:8}", COLOURS[level]) + f"{finding.check:18}{text[0]}")
             lines += [f"{'':26}{line}" for line in text[1:]]
-            remedy = textwrap.wrap(f"-> {finding.remedy}", 54) if finding.remedy else []
+            remedy = textwrap.wrap(f"-> {finding.remedy}", 54, **UNBROKEN) if finding.remedy else []
             lines += [f"{'':26}{line}" for line in remedy]
     return "\n".join(lines)

@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+from bnrecal.cli import completion
+from bnrecal.study.axes import AXES, AXIS, TOLERANCE
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 OUT = Path("results")
 
@@ -14,6 +17,7 @@ OUT = Path("results")
 def setting(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """An option that can also be set by BNRECAL_NAME."""
     variable = f"BNRECAL_{name.upper().replace('-', '_')}"
+    attributes.setdefault("shell_complete", completion.of(name))
     return click.option(f"--{name}", envvar=variable.partition("/")[0], show_envvar=False, **attributes)
 
 
@@ -28,7 +32,7 @@ def _into_environment(context: click.Context, parameter: click.Parameter, value:
         return
     os.environ[f"BNRECAL_{str(parameter.name).upper()}"] = value
     if parameter.name == "cache_limit":
-        from bnrecal.data.image_cache import cache_limit_bytes
+        from bnrecal.data.cache_files import cache_limit_bytes
 
         cache_limit_bytes()  # refuse what is no number before anything is done
 
@@ -41,10 +45,14 @@ INPUTS = (
     setting("calibration", help="Images to calibrate with: class folders, or a list.", metavar="PATH"),
     setting("evaluation", help="Images to evaluate on, in the same form.", metavar="PATH"),
     setting("images", help="Folder that names in lists are relative to.", metavar="DIR"),
-    setting("data", help="torchvision's root, for fashion-mnist and cifar10.", metavar="DIR"),
+    setting(
+        "data",
+        help="torchvision's root: for fashion-mnist and cifar10, instead of the three above.",
+        metavar="DIR",
+    ),
     setting("classes", callback=comma_list, help="Class names in the order of the network's outputs."),
     setting("order", help="random (by --seed), file, or a list of images.  [random]"),
-    setting("preprocess", help="Whose preprocessing: task or model.  [task]"),
+    setting("preprocess", help="Whose defaults the options below have: task or model.  [task]"),
     setting("image-size", help="Side, or HEIGHTxWIDTH.  [the data set's, for fashion-mnist and cifar10]"),
     setting("fit", help="crop or stretch.  [crop; stretch for detection]"),
     setting("resize", help="Shorter side before the centre crop.  [that of the crop]"),
@@ -61,7 +69,11 @@ INPUTS = (
         callback=comma_list,
         help="The same for the standard deviation.  [0.229,0.224,0.225, or 0.226 for grey; as --mean]",
     ),
-    setting("transforms", help="module:name of a callable on Pillow images, instead of the five above."),
+    setting(
+        "transforms",
+        help="module:name of a callable on Pillow images, instead of --image-size, --fit, --resize and "
+        "--interpolation.",
+    ),
     setting(
         "allow-random-transforms", is_flag=True, default=None, help="One fixed random view of each image."
     ),
@@ -71,20 +83,28 @@ INPUTS = (
     ),
     setting("cache-limit", callback=_into_environment, expose_value=False, help="In GB; 0: keep none.  [50]"),
 )
+
+
+def along(name: str, help: str | None = None) -> Callable[[Command], Command]:
+    """The option of an axis, with a help of the command's own if it asks another question."""
+    axis = AXIS[name]
+    return setting(
+        axis.option, callback=comma_list if axis.several else None, help=axis.help if help is None else help
+    )
+
+
 GRID = (
-    setting(
-        "arch", callback=comma_list, help="Architectures, comma list; random:K draws K.  [those of the model]"
-    ),
-    setting("bs", callback=comma_list, help="Batch sizes, comma list.  [8,16,32,64]"),
-    setting("samples", callback=comma_list, help="Calibration images, comma list.  [2560,5120,10240]"),
-    setting("estimator", callback=comma_list, help="ema, cumulative, pooled, exact; comma list.  [ema]"),
-    setting("momentum", callback=comma_list, help="Momenta of ema, comma list.  [0.1]"),
-    setting("seed", help="Draws the fixed order of the calibration images.  [0]"),
+    *(along(axis.name) for axis in AXES),
     setting("repeats", help="Orders of the images: seed, seed + 1, ...  [1]"),
     setting(
         "baseline/--no-baseline",
         default=None,
-        help="Measure the network as it stands (estimator stored) too.  [yes]",
+        help="Measure the network as it stands too, as with stored in --estimator.  [yes]",
+    ),
+    setting(
+        "reference/--no-reference",
+        default=None,
+        help="Measure pooled statistics of 1,024 images in batches of 32 too.  [where no grid is given]",
     ),
 )
 # Headings of the help, by the names of the options below them; all others stand under "Run".
@@ -107,6 +127,14 @@ class SectionedCommand(click.Command):
                 with formatter.section(name):
                     formatter.write_dl(records)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Which of several values counts."""
+        formatter.write_paragraph()
+        formatter.write_text(
+            "A setting's option counts before its environment variable (--bs: BNRECAL_BS), that before the "
+            "study file, that before the default, which stands in brackets."
+        )
+
 
 def _section(name: str) -> str:
     from bnrecal.study.inputs import Inputs
@@ -117,6 +145,13 @@ def _section(name: str) -> str:
     if name in Inputs.model_fields or name.startswith("cache_"):
         return "Images"
     return "Grid" if name in Study.model_fields else "Run"
+
+
+def tolerance_option(help: str) -> Callable[[Command], Command]:
+    """How much eval one is ready to lose, for all commands that ask it."""
+    return click.option(
+        "--tolerance", type=click.FloatRange(min=0), default=TOLERANCE, show_default=True, help=help
+    )
 
 
 device_option = setting("device", default="auto", help="auto, cpu, cuda or cuda:i.", show_default=True)

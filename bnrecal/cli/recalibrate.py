@@ -9,12 +9,8 @@ from typing import Any
 import click
 
 from bnrecal.cli import single
-from bnrecal.cli.messages import complain
+from bnrecal.cli.messages import UNBROKEN, complain, say
 from bnrecal.cli.options import SectionedCommand, device_option, input_options
-
-EVEN_IF_WORSE = click.option(
-    "--even-if-worse", is_flag=True, help="Write the file even where the metric fell beyond noise."
-)
 
 
 @click.command(cls=SectionedCommand)
@@ -22,17 +18,8 @@ EVEN_IF_WORSE = click.option(
 @single.with_options(
     single.ARCH, single.BATCH, single.COUNT, *single.RULE, single.SEED, single.FROZEN, device_option
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The file to write: safetensors, the weights with their new statistics.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@EVEN_IF_WORSE
-@click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@single.output("The file to write: safetensors, the weights with their new statistics.")
+@single.with_options(single.FORCE, *single.SHOWN)
 @click.pass_context
 def recalibrate(
     context: click.Context,
@@ -81,11 +68,8 @@ def write_recalibrated(
     from bnrecal.host.threads import threads_fitting
     from bnrecal.measure.one_network import recalibrate_one
 
-    def stage(said: str) -> None:
-        click.echo(said, err=True)
-
     with threads_fitting():
-        found = recalibrate_one(opened, choose_device(device), stage, frozen)
+        found = recalibrate_one(opened, choose_device(device), say, frozen)
     written = how.even_if_worse or found.verdict != "worse"
     if written:
         study = opened.study if weights is None else opened.study.model_copy(update={"weights": weights})
@@ -101,12 +85,11 @@ def write_recalibrated(
 
 def _print(found: Any, every: bool) -> None:
     """The verdict, the metric before and after, and the layers."""
-    from bnrecal.recalibration.recalibrate import alone
-    from bnrecal.recalibration.shown import MOST_LAYERS, table
+    from bnrecal.recalibration.shown import MOST_LAYERS, alone, table
 
     click.echo(_verdict(found))
     if found.prepared is not None:
-        click.echo(textwrap.fill(f"But first {found.prepared.better.remedy}", 80, break_long_words=False))
+        click.echo(textwrap.fill(f"But first {found.prepared.better.remedy}", 80, **UNBROKEN))
     click.echo(_summary(found))
     click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
     for line in alone(found.report.left_alone):

@@ -1,42 +1,51 @@
 """`bnrecal report`."""
 
 import gc
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bnrecal.cli.folders import chosen, out_option, rows_of
 from bnrecal.cli.messages import write_text
-from bnrecal.cli.options import OUT, setting
+from bnrecal.cli.options import tolerance_option
 from bnrecal.errors import BnrecalError
 from bnrecal.host.interrupts import Stopped
 
 if TYPE_CHECKING:
     from bnrecal.report.analysis.summary import Report
-    from bnrecal.store.store import Store
 
-FORMATS = ("table", "long", "md", "csv", "json", "latex", "html")
+BY_SUFFIX = {".csv": "csv", ".htm": "html", ".html": "html", ".json": "json", ".md": "md", ".tex": "latex"}
+FORMATS = ("table", "long", "md", "csv", "json", "latex", "html", "images-needed")
 
 
 @click.command()
-@setting("out", type=click.Path(path_type=Path), default=OUT, help="Folder with rows.", show_default=True)
-@click.option("--format", "layout", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--published", is_flag=True, help="The 33 cells of the published study instead.")
+@click.argument("folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path))
+@out_option
 @click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=0.003,
-    show_default=True,
-    help="Eval the advised setting may fall short by.",
+    "--format", "layout", type=click.Choice(FORMATS), help="[table, or what the name of -o FILE ends in]"
 )
+@click.option("--published", is_flag=True, help="The 33 cells of the published study instead.")
+@tolerance_option("Eval the advised setting may fall short by.")
 @click.option("--rows", "in_rows", metavar="AXIS", help="Axis down the tables of trained networks.")
 @click.option("--columns", "in_columns", metavar="AXIS", help="Axis across them.  [what varies most]")
 @click.option("--figures", type=click.Path(path_type=Path), help="Write every figure there, as SVG and PNG.")
 @click.option("--watch", is_flag=True, help="Follow the rows another process writes, until Ctrl-C.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file.  [the terminal; of html FOLDER/report.html]",
+)
+@click.pass_context
 def report(
+    context: click.Context,
+    /,
+    folders: tuple[Path, ...],
     out: Path,
-    layout: str,
+    layout: str | None,
     published: bool,
     tolerance: float,
     in_rows: str | None,
@@ -47,23 +56,25 @@ def report(
 ) -> int:
     """Show what a sweep has measured, how certain it is, and what to use.
 
+    FOLDER is one that `bnrecal sweep --out FOLDER` has written; of several the rows make one report.
+
     table: the published layout and what follows from it; long: a line per cell; md: Markdown; csv,
-    json: every column; latex: booktabs tables; html: one page with figures. Intervals are 95 %, by a
-    bootstrap over evaluation images.
+    json: every column; latex: booktabs tables; html: one page with figures; images-needed: how many
+    images each rule needs. Intervals are 95 %, by a bootstrap over evaluation images.
     """
     from bnrecal.report.analysis.published import published_rows
     from bnrecal.report.analysis.summary import make_report
-    from bnrecal.store.store import Store
 
-    store = Store(out)
+    layout = layout or BY_SUFFIX.get(output.suffix.lower() if output else "", "table")
+    if published and folders:
+        raise BnrecalError(f"--published: shows the published study alone; leave out {folders[0]}")
+    of = chosen(context, folders, out)
     if watch:
-        return _watch(store, published, layout, output, figures)
+        return _watch(of, published, layout, output, figures)
     gc.disable()  # many small objects, none of which is let go before the end
     try:
-        rows = published_rows() if published else store.evaluated()
-        if not rows:
-            raise BnrecalError(f"--out: no rows in {store.path}; run `bnrecal sweep` first")
-        made = make_report(rows, None if published else out, tolerance, in_rows, in_columns)
+        rows, skipped = (published_rows(), []) if published else rows_of(of)
+        made = make_report(rows, None if published else of, tolerance, in_rows, in_columns, skipped)
         if figures is not None:
             _draw(made, figures)
             if layout == "table" and output is None:
@@ -71,11 +82,23 @@ def report(
         text = _rendered(made, layout, to_terminal=output is None)
     finally:
         gc.enable()
-    if output is None:
-        click.echo(text, nl=False)
-        return 0
-    write_text(output, text)
+    _hand_over(text, output, () if published else of, is_page=layout == "html")
     return 0
+
+
+def _hand_over(text: str, output: Path | None, folders: Sequence[Path], is_page: bool) -> None:
+    """To the file, or to stdout; a page, which no terminal shows, to a file beside the rows.
+
+    Several folders' page comes to lie here. Redirected or piped it goes where it is sent.
+    """
+    if output is not None:
+        write_text(output, text)
+    elif is_page and sys.stdout.isatty():
+        path = (folders[0] if len(folders) == 1 else Path()) / "report.html"
+        write_text(path, text)
+        click.echo(f"{path}: open it in a browser")
+    else:
+        click.echo(text, nl=False)
 
 
 def _draw(report: "Report", folder: Path) -> None:
@@ -89,24 +112,29 @@ def _draw(report: "Report", folder: Path) -> None:
         click.echo(path)
 
 
-def _watch(store: "Store", published: bool, layout: str, output: Path | None, figures: Path | None) -> int:
+def _watch(
+    folders: Sequence[Path], published: bool, layout: str, output: Path | None, figures: Path | None
+) -> int:
     from rich.console import Console
 
     from bnrecal.report.formats.watch import watch
+    from bnrecal.store.store import Store
 
     if published or output or figures or layout != "table":
         raise BnrecalError(
             "--watch: shows the growing table alone; leave out --format, --published, -o, --figures"
         )
+    if len(folders) > 1:
+        raise BnrecalError(f"--watch: follows one folder, not {len(folders)}")
     try:
-        watch(store, Console())
+        watch(Store(folders[0]), Console())
     except Stopped as stopped:  # how watching ends
         return stopped.code
     return 0
 
 
 def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
-    from bnrecal.report.formats import export, latex, markdown, page
+    from bnrecal.report.formats import export, images_needed, latex, markdown, page
 
     renderers = {
         "csv": export.to_csv,
@@ -114,6 +142,7 @@ def _rendered(report: "Report", layout: str, to_terminal: bool) -> str:
         "md": markdown.to_markdown,
         "latex": latex.to_latex,
         "html": page.to_html,
+        "images-needed": images_needed.to_images_needed,
     }
     if layout in renderers:
         return renderers[layout](report)

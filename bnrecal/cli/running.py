@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bnrecal.cli import completion
 from bnrecal.cli.options import Command, device_option
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ RUNNING: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--executor",
         envvar="BNRECAL_EXECUTOR",
+        shell_complete=completion.of("executor"),
         help="inline, local or ray.  [inline; local with -j 2 or more]",
     ),
     click.option("--address", envvar="BNRECAL_ADDRESS", help="Of a Ray cluster: HOST:PORT or auto."),

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from bnrecal.cli.options import OUT, setting
+from bnrecal.cli.folders import out_option, parted
+from bnrecal.errors import BnrecalError
 
 CELL = (
     *("task", "metric", "data_digest", "order_digest", "arch", "weights_digest", "batch_size", "n_samples"),
@@ -20,20 +21,26 @@ RESULT = (
 
 
 @click.command()
-@click.argument("key")
-@setting("out", type=click.Path(path_type=Path), default=OUT, help="Folder with rows.", show_default=True)
+@click.argument("words", metavar="KEY [FOLDER]", nargs=-1)
+@out_option
 @click.option("--format", "layout", type=click.Choice(("text", "json")), default="text", show_default=True)
-def show(key: str, out: Path, layout: str) -> int:
+@click.pass_context
+def show(context: click.Context, /, words: tuple[str, ...], out: Path, layout: str) -> int:
     """Show one row: its cell, figures, environment, and the command that repeats it.
 
-    KEY is the row's key or its first digits.
+    KEY is the row's key or its first digits, FOLDER where `bnrecal sweep` has put it.
     """
     from bnrecal.store.provenance import command_of, row_of_key
     from bnrecal.store.rows import is_evaluated
     from bnrecal.store.store import Store
 
+    out, keys = parted(context, words, out)
     rows = Store(out).rows()
-    row = row_of_key(Store(out).latest(), key)
+    if len(keys) != 1:
+        known = ", ".join(dict.fromkeys(row["key"] for row in rows[:3]))
+        such = f", such as {known}" if rows else f"; {out} has no rows"
+        raise BnrecalError(f"KEY: {len(keys)} given, one is shown{such}")
+    row = row_of_key(Store(out).latest(), keys[0])
     command = shlex.join(command_of(row, out))
     if layout == "json":
         click.echo(json.dumps({**row, "command": command}, indent=1))
@@ -47,7 +54,7 @@ def show(key: str, out: Path, layout: str) -> int:
         ("cell", {name: row[name] for name in CELL if name in row}),
         ("inputs", inputs),
         ("result", {name: row.get(name) for name in RESULT if name in row or is_evaluated(row)}),
-        ("environment", row["environment"]),
+        ("environment", row.get("environment", {})),
         ("further", others),
     ):
         if values:

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from bnrecal.cli.options import gathered, setting
+from bnrecal.cli.options import along, gathered, setting
+from bnrecal.study.axes import MOMENTUM, MOST
+from bnrecal.study.cells import USUAL
 
 if TYPE_CHECKING:
     from bnrecal.recalibration.frozen import Frozen
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-BATCH_SIZE, SAMPLES, ESTIMATOR = 32, 1024, "pooled"
+ESTIMATOR, BATCH_SIZE, SAMPLES = USUAL
 
 
 def _alone(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -24,16 +26,31 @@ def _alone(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 ARCH = setting("arch", callback=_alone, help="One architecture, if there are several.")
 BATCH = setting("bs", callback=_alone, help=f"Images in a batch.  [{BATCH_SIZE}]")
 COUNT = setting("samples", callback=_alone, help=f"Calibration images.  [{SAMPLES}, or all there are]")
-SEED = setting("seed", help="Draws the fixed order of the calibration images.  [0]")
+SEED = along("seed")
 RULE = (
     setting("estimator", callback=_alone, help=f"ema, cumulative, pooled or exact.  [{ESTIMATOR}]"),
-    setting("momentum", callback=_alone, help="Momentum of ema.  [0.1]"),
+    setting("momentum", callback=_alone, help=f"Momentum of ema.  [{MOMENTUM}]"),
 )
 
 FROZEN = setting(
     "frozen",
     help="BatchNorms that keep their statistics: auto, by_mode, none, or names, comma list.  [auto: those in "
     "eval mode, if others are in train mode]",
+)
+
+
+def output(help: str) -> Callable[[Command], Command]:
+    """Where the file is written that the command is for."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help=help)
+
+
+FORCE = click.option("--force", is_flag=True, help="Replace the file if it exists.")
+SHOWN = (
+    click.option(
+        "--even-if-worse", is_flag=True, help="Write the file even where the metric fell beyond noise."
+    ),
+    click.option("--all", "every", is_flag=True, help="Show every layer, not the ten that changed most."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
 )
 
 
@@ -68,7 +85,7 @@ def one_setting(context: click.Context, file: Path | None, options: Mapping[str,
     from bnrecal.study.study import make_study
 
     settings, places = gathered(context, file, options)
-    settings["baseline"] = False
+    settings["baseline"] = settings["reference"] = False
     if "estimator" not in options:  # a command without rules is not concerned with the file's
         for name in ("estimator", "momentum"):
             settings.pop(name, None)
@@ -76,7 +93,7 @@ def one_setting(context: click.Context, file: Path | None, options: Mapping[str,
     settings.setdefault("estimator", (ESTIMATOR,))
     counted = "samples" in settings
     if not counted:  # the task says how many there are, once it is open
-        settings["samples"] = (2**62,)  # enough for any batch
+        settings["samples"] = (MOST,)  # enough for any batch
     opened = open_study(settings, places)
     study = opened.study
     check_single(study)

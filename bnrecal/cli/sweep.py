@@ -2,22 +2,23 @@
 
 import shlex
 import sys
-import textwrap
 import time
 from collections import Counter
-from collections.abc import Collection
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bnrecal.cli.messages import complain
+from bnrecal.cli import completion
+from bnrecal.cli.dry_run import plan_text
+from bnrecal.cli.messages import complain, note
 from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, input_options, setting
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
 from bnrecal.report.analysis.wording import counted
+from bnrecal.study.axes import STORED
 
 MANY_TRAININGS = 100  # a grid with more is not begun without a word
 
@@ -26,13 +27,37 @@ MANY_TRAININGS = 100  # a grid with more is not begun without a word
 @input_options
 @grid_options
 @setting("out", type=click.Path(path_type=Path), default=OUT, help="Output folder.", show_default=True)
-@click.option("--only", multiple=True, metavar="NAME=VALUES", help="Only these cells, such as arch=arch1.")
-@click.option("--exclude", multiple=True, metavar="NAME=VALUES", help="Not these cells, such as bs=8,16.")
-@click.option("--retry-failed", is_flag=True, help="The cells that failed before, and only those.")
-@click.option("--force", is_flag=True, help="Finished cells again; their rows go to rows.jsonl.replaced.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME=VALUES",
+    shell_complete=completion.of("only"),
+    help="Only these cells, such as arch=arch1.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="NAME=VALUES",
+    shell_complete=completion.of("exclude"),
+    help="Not these cells, such as bs=8,16.",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="The cells that failed before, instead of those without a row."
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Every cell, finished ones again; their rows go to rows.jsonl.replaced. Not finished trainings, "
+    "which would give the same weights.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @click.option("--max-failures", type=click.IntRange(min=1), help="Stop when so many cells failed.")
 @click.option("--limit", type=click.IntRange(min=1), help="Do at most so many cells now.")
+@click.option(
+    "--stop-when-sure",
+    is_flag=True,
+    help="Leave out further architectures and orders of settings that are shown worse; each is told.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
 @click.option("--yes", is_flag=True, help="Train as many networks as the study asks for, unasked.")
 @click.pass_context
@@ -50,6 +75,7 @@ def sweep(
     fail_fast: bool,
     max_failures: int | None,
     limit: int | None,
+    stop_when_sure: bool,
     dry_run: bool,
     yes: bool,
     **options: Any,
@@ -63,19 +89,21 @@ def sweep(
     from bnrecal.study.selection import Choice, conditions
     from bnrecal.sweep import plan as planning
 
-    choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, limit)
+    cut = None if stop_when_sure else limit  # which goes by rounds, and counts what it measures
+    choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, cut)
     opened = open_study(*gathered(context, study, options))
     store = Store(out)
     executor = running.open(opened.study, opened, out)
     plan = planning.plan(opened, store, choice)
     if not any(choice.covers(cell) for cell in plan.cells):
         raise BnrecalError(f"--only, --exclude: they leave none of the study's {len(plan.cells)} cells")
-    for note in opened.notes:
-        click.echo(f"note: {note}", err=True)
+    for text in opened.notes:
+        note(text)
     if dry_run:
-        _show_plan(plan, store)
+        click.echo(plan_text(plan, store), nl=False)
         return 0
     if not plan.passes:
+        _say_preparation(plan, store)
         return _summary(plan, store, choice, Counter())
     if not yes:
         _ask(plan, store)
@@ -87,32 +115,18 @@ def sweep(
     click.echo(f"{_counted(plan)}{kept}; study: {resolved}", err=True)
     if running.name != "ray":  # nodes decode for themselves
         _decode(plan)
-    failures = _run(plan, store, executor, resolved, 1 if fail_fast else max_failures)
+    most = 1 if fail_fast else max_failures
+    rounds = _Rounds(limit) if stop_when_sure else None
+    failures = _run(plan, store, executor, resolved, most, rounds)
+    _say_preparation(plan, store)
     return _summary(plan, store, choice, failures)
 
 
-def _show_plan(plan: Any, store: Any) -> None:
-    from bnrecal.study import recipes
-    from bnrecal.sweep.plan import estimated_s
+@dataclass(frozen=True)
+class _Rounds:
+    """What --stop-when-sure asks for: at most `limit` cells measured."""
 
-    varied = recipes.varied_fields(plan.opened.recipes)
-    lines = [_pass_line(todo, varied) for todo in plan.passes]
-    todo_of = f"{len(plan.cells_to_do):,} of {counted(len(plan.cells), 'cell')} to do"
-    n_evaluated = len(plan.cells_to_do) * plan.n_evaluation
-    if plan.trainings:
-        n_networks = counted(len(plan.trainings), "network")
-        lines.append(f"{n_networks} to train on {plan.n_trained_on:,} images")
-    if plan.passes:
-        n_walks = counted(len(plan.passes) - len(plan.trainings), "pass", "passes")
-        lines += [
-            f"{todo_of} in {n_walks}: {plan.n_images:,} images to calibrate with, {n_evaluated:,} to "
-            f"evaluate; about {estimated_s(plan, store):.0f} s"
-        ]
-    else:
-        lines.append(todo_of)
-    for line in lines:
-        for part in textwrap.wrap(line, 80, subsequent_indent="  ", break_long_words=False):
-            click.echo(part)
+    limit: int | None
 
 
 def _counted(plan: Any) -> str:
@@ -136,23 +150,6 @@ def _ask(plan: Any, store: Any) -> None:
         raise BnrecalError(f"[train]: {what}; nothing was done")
 
 
-def _pass_line(todo: Any, varied: Collection[str]) -> str:
-    from bnrecal.study.axes import label, short_rule
-    from bnrecal.study.cells import Training
-    from bnrecal.study.recipes import label as variant
-
-    cell = todo.first
-    if isinstance(cell, Training):
-        return f"train {cell.name}: {variant(cell.recipe, varied)}"
-    if cell.batch_size is None:
-        on = f", {variant(cell.trained.recipe, varied)}" if cell.trained else ""
-        return label(vars(cell)) + on
-    counts = ", ".join(f"{c.n_samples:,}" for c in todo.cells)
-    on = f"  {variant(cell.trained.recipe, varied)}" if cell.trained else ""
-    how = short_rule(vars(cell))
-    return f"{cell.arch}  bs {cell.batch_size:>3}  {how}  seed {cell.seed}  samples {counts}{on}"
-
-
 def _decode(plan: Any) -> None:
     """Decode what the cache does not hold yet, before any time is taken."""
     from rich.console import Console
@@ -170,15 +167,21 @@ def _decode(plan: Any) -> None:
         )
 
 
-def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int | None) -> Counter[str]:
+def _run(
+    plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int | None, rounds: "_Rounds | None"
+) -> Counter[str]:
     """Do the plan's cells; returns how many failed, by kind of failure."""
     from rich.console import Console
 
     from bnrecal.sweep.progress import SweepProgress
+    from bnrecal.sweep.sure import sure
     from bnrecal.sweep.sweep import sweep as run_sweep
 
     def waiting(n: int) -> None:
         click.echo(f"another sweep has taken {n} of these cells; waiting for it", err=True)
+
+    def measured(some: Any) -> Any:
+        return run_sweep(some, store, executor, progress.images, waiting, resolved.name, progress.note)
 
     n_images = plan.n_images + plan.n_trained_on + len(plan.cells_to_do) * plan.n_evaluation
     failures: Counter[str] = Counter()
@@ -187,7 +190,9 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
             Console(stderr=True), n_images, len(plan.todo), plan.cells_to_do, plan.opened.recipes
         ) as progress,
         executor,
-        closing(run_sweep(plan, store, executor, progress.images, waiting, resolved.name)) as rows,
+        closing(
+            measured(plan) if rounds is None else sure(plan, store, measured, resolved.name, rounds.limit)
+        ) as rows,
     ):
         for row in rows:
             progress.cell(row, plan.n_evaluation)
@@ -199,18 +204,35 @@ def _run(plan: Any, store: Any, executor: Any, resolved: Path, max_failures: int
     return failures
 
 
+def _say_preparation(plan: Any, store: Any) -> None:
+    """How the images would fit better, where the networks as they stand of this study say it."""
+    from bnrecal.report.analysis.preparation import notes_of
+
+    keys = {cell.key for cell in plan.cells if cell.estimator == STORED}
+    rows = [row for row in store.evaluated() if row["key"] in keys] if keys else []
+    for said in notes_of(rows):
+        note(said)
+
+
 def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     """Say what failed, now or before, and the command that does only that again; the exit code."""
     from bnrecal.sweep.plan import trainings_under
 
     status = store.seen().status
+    n_skipped = sum(status.get(cell.key) == "skipped" for cell in plan.cells if choice.covers(cell))
+    if n_skipped:
+        click.echo(
+            f"{counted(n_skipped, 'cell')} left out, of settings shown worse; "
+            "the same command without --stop-when-sure measures them",
+            err=True,
+        )
     of = [cell for cell in plan.cells if choice.covers(cell)]
     under = trainings_under(of)
     failed, lost = ([c for c in cells if status.get(c.key) == "failed"] for cells in (of, under))
     if not failed and not lost:
-        if not plan.passes:
-            done = f"all {len(of):,} cells are" if len(of) > 1 else "the one cell is"
-            click.echo(f"{done} done; see `bnrecal report`", err=True)
+        done = f"all {len(of):,} cells are" if len(of) > 1 else "the one cell is"
+        said = f"{done} done; " if not plan.passes else ""
+        click.echo(f"{said}see `{shlex.join(_report_of(store.folder))}`", err=True)
         return 0
     kinds = ", ".join(f"{n} {kind}" for kind, n in failures.items())
     study = str(store.keep_study(plan.study))
@@ -218,3 +240,7 @@ def _summary(plan: Any, store: Any, choice: Any, failures: Counter[str]) -> int:
     n, n_of, things = (len(failed), len(of), "cells") if failed else (len(lost), len(under), "trainings")
     what = f"{n} of {n_of} {things} failed{f' ({kinds})' if kinds else ''}"
     return complain(f"{what}; these alone again: {again}", 3)
+
+
+def _report_of(folder: Path) -> list[str]:
+    return ["bnrecal", "report", *([] if folder == OUT else [str(folder)])]

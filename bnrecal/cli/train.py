@@ -1,7 +1,9 @@
 """`bnrecal train`."""
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +11,14 @@ import click
 
 from bnrecal.cli.options import SectionedCommand, device_option, gathered, input_options, setting
 from bnrecal.errors import BnrecalError
+from bnrecal.host.interrupts import Stopped
 
 if TYPE_CHECKING:
-    from bnrecal.networks.network import NetworkSource
+    from bnrecal.train.folder import Trained
     from bnrecal.train.loop import Progress
+    from bnrecal.train.request import Request
+
+OTHERS_WAIT_S, SUFFERERS_WAIT_S = 5.0, 10.0  # a process that has torch takes seconds to end
 
 
 @click.command(cls=SectionedCommand)
@@ -23,6 +29,14 @@ if TYPE_CHECKING:
 @input_options
 @setting("arch", help="Architecture to train, where the model names several.")
 @device_option
+@setting("processes", type=click.IntRange(min=1), default=1, help="Processes that share each step.  [1]")
+@setting(
+    "process-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    metavar="SECONDS",
+    help="How long one may keep the others waiting.  [600]",
+)
 @click.pass_context
 def train(
     context: click.Context,
@@ -32,46 +46,76 @@ def train(
     study: Path | None,
     arch: str | None,
     device: str,
+    processes: int,
+    process_timeout: float,
     **options: Any,
 ) -> int:
     """Train a network by a recipe file, on its task or on the images of your options.
 
     The weights go to OUT/weights.safetensors, for `--weights`. Interrupted, the same command goes on after
-    the last finished epoch, to the same bits.
+    the last finished epoch, to the same bits. With --processes, or started by torchrun, each process takes
+    a part of every batch; BatchNorm sees the whole of it, and one process would train the same network.
     """
-    from bnrecal import networks, tasks
-    from bnrecal.host.device import choose_device
     from bnrecal.study.inputs import make_inputs
-    from bnrecal.train.loop import train as run
     from bnrecal.train.recipe_file import read_recipe
+    from bnrecal.train.request import Request
 
     file = read_recipe(recipe)
     chosen, places = gathered(context, study, options)
-    inputs = make_inputs({**file.inputs, **chosen}, places)
-    on = choose_device(device)
-    task = tasks.of(inputs)
-    source = networks.of(inputs, task)
-    name = _arch(source, arch or file.arch, file.recipe.sampling)
-    learner = source.learner(name, file.recipe.seed)
-    trained = run(file.recipe, task, learner, out, on, _show())
-    click.echo(f"{trained.weights}: {trained.weights.stat().st_size:,} bytes, SHA-256 {trained.sha256}")
+    request = Request(file.recipe, make_inputs({**file.inputs, **chosen}, places), arch or file.arch, out)
+    trained = _run(request, device, processes, process_timeout)
+    if trained is not None:
+        click.echo(f"{trained.weights}: {trained.weights.stat().st_size:,} bytes, SHA-256 {trained.sha256}")
     return 0
 
 
-def _arch(source: "NetworkSource", name: str | None, sampling: str) -> str | None:
-    """The one architecture to train, None for a whole supernet."""
-    if sampling != "none":
-        if name is not None:
-            raise BnrecalError(
-                f"--arch: {name!r}: sampling {sampling} trains the whole supernet; leave it out"
-            )
-        return None
-    if name is None and len(source.names) > 1:
-        raise BnrecalError(
-            f"--arch: a recipe without sampling trains one architecture of {len(source.names)}; "
-            f"give one of {', '.join(source.names[:12])}"
-        )
-    return name or str(source.names[0])
+def _run(request: "Request", device: str, n: int, timeout_s: float) -> "Trained | None":
+    """Train in this process, in several, or as one of torchrun's; None where another one answers."""
+    from bnrecal.host.device import choose_device, devices_of
+    from bnrecal.train.ranks import from_torchrun, joined
+
+    launched = from_torchrun()
+    if launched is None and n == 1:
+        return request.run(choose_device(device), _show())
+    if launched is None:
+        from bnrecal.train.processes import run
+
+        return run(request, devices_of(device, n, "--processes"), _show(), timeout_s)
+    if n > 1:
+        raise BnrecalError(f"--processes: {n}, under torchrun, which starts them; leave it out")
+    rank, n, local = launched
+    import torch
+
+    on = torch.device(devices_of(device, local + 1, "torchrun --nproc-per-node")[local])
+    with _one_speaks(rank, n), joined(rank, n, on, timeout_s) as ranks:
+        trained = request.run(on, _show() if ranks.is_first else lambda _: None, ranks)
+    return trained if ranks.is_first else None
+
+
+@contextmanager
+def _one_speaks(rank: int, n: int) -> Iterator[None]:
+    """Of processes that fail together, the one that knows why says it, the first one if all know.
+
+    torchrun ends the others as soon as one has ended: so those that only suffer from it wait, and those it
+    ends are silent.
+    """
+    from bnrecal.train.ranks import LostError
+
+    try:
+        try:
+            yield
+        except LostError:
+            time.sleep(SUFFERERS_WAIT_S)
+            raise
+        except BnrecalError as error:
+            if not rank:
+                raise
+            time.sleep(OTHERS_WAIT_S)
+            raise BnrecalError(f"process {rank} of {n}: {error}") from None
+    except Stopped as stopped:
+        if rank or isinstance(stopped.__context__, LostError):
+            sys.exit(stopped.code)
+        raise
 
 
 def _show() -> Callable[["Progress"], None]:

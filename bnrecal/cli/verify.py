@@ -4,19 +4,21 @@ from pathlib import Path
 
 import click
 
+from bnrecal.cli.folders import out_option, parted
 from bnrecal.cli.messages import complain
-from bnrecal.cli.options import OUT, setting
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
 
 
 @click.command()
-@click.argument("keys", nargs=-1)
-@setting("out", type=click.Path(path_type=Path), default=OUT, help="Folder with rows.", show_default=True)
+@click.argument("words", metavar="[FOLDER] [KEY]...", nargs=-1)
+@out_option
 @click.option("--sample", type=click.IntRange(min=1), default=3, show_default=True, help="Cells to repeat.")
 @click.option("--sample-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws them.")
 @click.option(
-    "--tolerance",
+    "--may-differ",
+    "--tolerance",  # its name of old, which elsewhere means eval that one is ready to lose
+    "may_differ",
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
@@ -25,19 +27,19 @@ from bnrecal.errors import BnrecalError
 @click.pass_context
 @running_options
 def verify(
-    _: click.Context,
+    context: click.Context,
     /,
     running: Running,
-    keys: tuple[str, ...],
+    words: tuple[str, ...],
     out: Path,
     sample: int,
     sample_seed: int,
-    tolerance: float,
+    may_differ: float,
 ) -> int:
     """Repeat finished cells and compare their figures with the rows.
 
-    KEYS are keys or their first digits; without any, a sample is drawn. Nothing is written. Exit code 4
-    if a figure differs, 3 if a cell could not be repeated.
+    FOLDER is where `bnrecal sweep` has put them. KEY is a key or its first digits; without any, a sample
+    is drawn. Nothing is written. Exit code 4 if a figure differs, 3 if a cell could not be repeated.
     """
     from dataclasses import replace
 
@@ -46,6 +48,7 @@ def verify(
     from bnrecal.study.axes import label
     from bnrecal.sweep.verify import drawn, repeated
 
+    out, keys = parted(context, words, out)
     rows = Store(out).evaluated()
     if not any(row["status"] == "done" for row in rows):
         raise BnrecalError(f"--out: no finished cells in {Store(out).path}; run `bnrecal sweep` first")
@@ -59,7 +62,7 @@ def verify(
         if found.again is None:
             n_lost += 1
             said = f"not repeated: {found.error}"
-        elif found.differs(tolerance):
+        elif found.differs(may_differ):
             n_different += 1
             said = ", ".join(
                 f"{name} {row[name]!r} then, {now!r} now"

@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import threading
 import time
 import weakref
@@ -29,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bnrecal.data.cache_files import bytes_of, make_room, read_records, write_all, write_records
 from bnrecal.data.draws import Int64s
 from bnrecal.data.image_source import DIGEST_BYTES, NO_STAMP, ImageSource, content_digest
 from bnrecal.data.preprocessing import Pixels, Preprocessing
@@ -37,7 +37,6 @@ from bnrecal.host.files import cache_folder
 
 VERSION = 1  # of the files' layout and of decoding; raise when either changes
 CHUNK = 256  # images decoded between two records on disk
-DEFAULT_LIMIT_GB = 50.0
 _FRESH_NS = 2_000_000_000  # a file changed within two seconds may change again unseen
 
 _ROW = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("width", "<u4"), ("height", "<u4")])
@@ -45,18 +44,6 @@ _DIGEST = np.dtype([("size", "<i8"), ("mtime_ns", "<i8"), ("digest", f"V{DIGEST_
 _NOTHING = np.zeros((), f"V{DIGEST_BYTES}")
 
 OnDecoded = Callable[[int], None]
-
-
-def cache_limit_bytes() -> float:
-    """BNRECAL_CACHE_LIMIT in GB (10^9 bytes); 50 if nothing is said."""
-    text = os.environ.get("BNRECAL_CACHE_LIMIT", "")
-    try:
-        limit = float(text) if text else DEFAULT_LIMIT_GB
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < float("inf"):
-        raise BnrecalError(f"--cache-limit: {text!r}; allowed: a number of GB, 0 to cache nothing")
-    return limit * 1e9
 
 
 class BadImageError(BnrecalError):
@@ -97,7 +84,7 @@ class ImageCache:
     def digests(self, positions: Int64s) -> NDArray[np.void]:
         """Content digests, 16 bytes each; reads the files that are new or have changed."""
         if self._digests is None:
-            self._digests = _read_records(self.folder / "digests", _DIGEST, len(self.source))
+            self._digests = read_records(self.folder / "digests", _DIGEST, len(self.source))
         unique = np.unique(positions)
         with ThreadPoolExecutor(_n_threads()) as pool:
             stamps = np.array(list(pool.map(self.source.stamp, unique.tolist())), np.int64).reshape(-1, 2)
@@ -113,7 +100,7 @@ class ImageCache:
             self._digests["size"][unique[stale]] = stamped[:, 0]
             self._digests["mtime_ns"][unique[stale]] = stamped[:, 1]
             with contextlib.suppress(OSError):  # a memory that cannot be kept is made again
-                self._write_records("digests", self._digests, unique[stale])
+                write_records(self.folder / "digests", self._digests, unique[stale])
         result: NDArray[np.void] = self._digests["digest"][positions]
         return result
 
@@ -161,8 +148,8 @@ class ImageCache:
 
     def _missing(self, positions: Int64s) -> Int64s:
         if self._rows is None:
-            self._rows = _read_records(self.folder / "rows", _ROW, len(self.source))
-            if _bytes_of(self.folder / "pixels") < len(self.source) * self.preprocessing.n_bytes:
+            self._rows = read_records(self.folder / "rows", _ROW, len(self.source))
+            if bytes_of(self.folder / "pixels") < len(self.source) * self.preprocessing.n_bytes:
                 self._rows["digest"] = _NOTHING  # somebody removed or cut what the records are about
         unique = np.unique(positions)
         missing: Int64s = unique[self._rows["digest"][unique] != self.digests(unique)]
@@ -188,7 +175,7 @@ class ImageCache:
                 self._hold()
                 self._rows = None  # another process may have decoded meanwhile
                 missing = self._missing(positions)
-                if len(missing) and not self._make_room(len(missing)):
+                if len(missing) and not make_room(self.folder, len(missing) * self.preprocessing.n_bytes):
                     self.streams = True
                     return False
                 self._decode_into_files(missing, on_decoded, bad)
@@ -230,13 +217,13 @@ class ImageCache:
                         bad.append(found)
                         whole[k] = False
                         continue
-                    _write_all(file.fileno(), found[0].tobytes(), int(chunk[k]) * image_bytes)
+                    write_all(file.fileno(), found[0].tobytes(), int(chunk[k]) * image_bytes)
                     self._rows["width"][chunk[k]], self._rows["height"][chunk[k]] = found[1]
                 chunk = chunk[whole]
                 os.fsync(file.fileno())
                 assert self._digests is not None
                 self._rows["digest"][chunk] = self._digests["digest"][chunk]
-                self._write_records("rows", self._rows, chunk)
+                write_records(self.folder / "rows", self._rows, chunk)
                 on_decoded(len(chunk))
 
     def _size(self, position: int) -> tuple[int, int]:
@@ -292,87 +279,9 @@ class ImageCache:
                 weakref.finalize(self, os.close, self._held)
                 fcntl.flock(self._held, fcntl.LOCK_SH)
 
-    def _make_room(self, n_images: int) -> bool:
-        """Whether so many more images may be kept, once sets used longer ago were removed."""
-        needed = n_images * self.preprocessing.n_bytes
-        limit = cache_limit_bytes()
-        own = _bytes_on_disk(self.folder)
-        if own + needed > limit:
-            return False
-        others = [f for f in cache_folder().glob("images-*") if f != self.folder]
-        taken = {folder: _bytes_on_disk(folder) for folder in others}
-        for folder in sorted(others, key=_last_used):
-            if own + needed + sum(taken.values()) <= limit:
-                break
-            if _remove_unless_in_use(folder):
-                del taken[folder]
-        return own + needed + sum(taken.values()) <= limit
-
-    def _write_records(self, name: str, records: NDArray[np.void], positions: Int64s) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / name, "ab"), open(self.folder / name, "r+b") as file:
-            if os.fstat(file.fileno()).st_size != records.nbytes:
-                os.ftruncate(file.fileno(), records.nbytes)
-            runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
-            for run in runs if len(positions) else ():
-                first = int(run[0])
-                _write_all(
-                    file.fileno(), records[first : int(run[-1]) + 1].tobytes(), first * records.itemsize
-                )
-
 
 _ONE_THREAD = threading.Lock()
 
 
 def _n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _read_records(path: Path, kind: np.dtype[np.void], n: int) -> NDArray[np.void]:
-    """The records of a file; zeros where there is none of this size."""
-    try:
-        if path.stat().st_size == n * kind.itemsize:
-            return np.fromfile(path, kind)
-    except OSError:
-        pass
-    return np.zeros(n, kind)
-
-
-def _bytes_of(path: Path) -> int:
-    """The file's length; 0 if there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _bytes_on_disk(folder: Path) -> int:
-    total = 0
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(OSError):
-            total += path.stat().st_blocks * 512
-    return total
-
-
-def _last_used(folder: Path) -> float:
-    try:
-        return (folder / "lock").stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _remove_unless_in_use(folder: Path) -> bool:
-    try:
-        with open(folder / "held", "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        return False
-    return True

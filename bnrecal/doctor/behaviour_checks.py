@@ -6,7 +6,9 @@ from bnrecal.data.normalisations import words
 from bnrecal.doctor.chance import differ
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
 from bnrecal.doctor.outputs import NotByImageError
-from bnrecal.doctor.patient import ModelError, Patient, Sizes
+from bnrecal.doctor.patient import Patient
+from bnrecal.doctor.seen import ModelError
+from bnrecal.doctor.sizes import Sizes
 from bnrecal.doctor.statistics_checks import described, far
 from bnrecal.doctor.weighing import PREPARE_FIRST, UNASKED, Gain
 from bnrecal.errors import BnrecalError
@@ -58,7 +60,7 @@ def randomness(patient: Patient) -> Finding:
     if active:
         what = f"{len(active)} dropout layers ({', '.join(active[:3])}) stay active after eval()"
         return answer("wrong", what, remedy, active)
-    if patient.repeated_gap > patient.repeated.tolerance:
+    if patient.repeated_gap > patient.repeated.rounding:
         what = f"the same batch twice gives outputs {patient.repeated_gap:.2g} standard deviations apart"
         return answer("wrong", what, remedy)
     return answer("fine", "the same batch twice gives the same outputs")
@@ -153,7 +155,7 @@ def _gap_in_metric(patient: Patient) -> Finding:
     now, batch, fresh = patient.metric_stored, patient.metric_by_batch, patient.metric_recalibrated
     n, which = patient.n_in_whole_batches, patient.scored.which
     what = f"metric {now:.4f} with the stored statistics, {batch:.4f} by batch, {fresh:.4f} re-estimated"
-    what += f" ({n} {which} images)"
+    what += f" ({n:,} {which} images)"
     kind = Gain(now, fresh, n, which).kind
     if kind == "repairs" or (math.isnan(now) and kind == "neither"):
         remedy = PREPARE_FIRST if patient.better_prepared else RECALIBRATE
@@ -171,7 +173,7 @@ def reading(patient: Patient) -> Finding:
     """A second reading of the loader, image by image and bit by bit."""
     found = patient.reading
     if found.same:
-        return answer("fine", f"a second reading gives the same {found.n_images} images in the same order")
+        return answer("fine", f"a second reading gives the same {found.n_images:,} images in the same order")
     where = f"a second reading differs from image {found.first_difference} on"
     if found.dataset_changes:
         what = f"{where}: dataset[i] gives another image each time"
@@ -179,7 +181,7 @@ def reading(patient: Patient) -> Finding:
     if found.n_other == 0 or found.dataset_changes is False:
         what = f"{where}: another order"
         return answer("wrong", what, "shuffle=False, or one fixed order drawn from a seed")
-    what = f"{where}: {found.n_other} of {found.n_images} images were not there before"
+    what = f"{where}: {found.n_other:,} of {found.n_images:,} images were not there before"
     return answer("wrong", what, "no random transform, and one fixed order")
 
 

@@ -1,5 +1,6 @@
 """The doctor for a network and images that a study names."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bnrecal.data.draws import Int64s, permutation, stream_key
+from bnrecal.doctor.chance import Scored
 from bnrecal.doctor.diagnose import examine
 from bnrecal.doctor.finding import Diagnosis
 from bnrecal.doctor.patient import Patient
@@ -70,7 +72,8 @@ def _scored(task: Task, network: Network, places: Int64s) -> Callable[[nn.Module
         for batch in batches:
             parts.append((read, network.predict(network.forward(model, batch))))
             read += len(batch)
-        return task.score_evaluation(parts, places[:read])
+        of = places[:read]
+        return Scored(task.score_evaluation(parts, of), functools.cache(lambda: task.evidence(parts, of)))
 
     return evaluate
 

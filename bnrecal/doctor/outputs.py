@@ -61,7 +61,7 @@ class Outputs:
         )
 
     @property
-    def tolerance(self) -> float:
+    def rounding(self) -> float:
         """Distances below this are arithmetic: another kernel, another order of adding up."""
         return 0.1 if self.half else 1e-2
 

@@ -7,91 +7,34 @@ BnrecalError, and the checks that need it are skipped with that reason.
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from bnrecal.data.normalisations import MeanStd
-from bnrecal.doctor.chance import differ
+from bnrecal.data.prepared import Better
+from bnrecal.doctor.chance import Scored, differ
+from bnrecal.doctor.copies import WALK_SIZE, Fresh, by_batch, on_cpu, re_estimated, with_statistics
 from bnrecal.doctor.outputs import NotByImageError, Outputs
 from bnrecal.doctor.recut import Reading, check_rereadable, compare_readings, recut, taken
+from bnrecal.doctor.seen import Seen, named, seen_of
+from bnrecal.doctor.sizes import Sizes
 from bnrecal.errors import BnrecalError
-from bnrecal.measure.preparation import N_IMAGES, Better, Fit, fit_of, images_of, n_looked_at
+from bnrecal.measure.preparation import N_IMAGES, Fit, fit_of, images_of, n_looked_at, towards
 from bnrecal.recalibration.batches import Forward, count_images
-from bnrecal.recalibration.estimators import Pooled
 from bnrecal.recalibration.frozen import Frozen, frozen_layers
 from bnrecal.recalibration.input_fit import prepared_as
 from bnrecal.recalibration.layers import inner_of
 from bnrecal.recalibration.shift import Pair, Shift, shift_of, stored, worst_first
-from bnrecal.recalibration.statistics import Statistics
-from bnrecal.recalibration.walk import Walk
 
 Evaluate = Callable[[nn.Module, Iterable[Any]], float]
 
-SIZES = (1, 8, 64)  # batch sizes that are tried, where there are so many images
-WALK_SIZE = 64  # images in a batch when statistics are re-estimated
 MOST_SCORED = 513  # images of the metric: 8 x 64 and one more, so that the last batch is short
 N_COMPARED = 64  # images whose outputs are compared
-
-
-class ModelError(BnrecalError):
-    """The model, or the user's evaluate, raised something of its own."""
-
-
-@dataclass(frozen=True)
-class Fresh:
-    """Statistics re-estimated in batches of WALK_SIZE, each layer's input normalised by batch."""
-
-    statistics: Statistics
-    half: Statistics | None  # of every other batch, beginning with the first
-    noise: dict[str, Shift]  # by layer: from the estimate of every other batch to that of all
-    first_called: str | None
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Batch sizes in which the same images are run, and how many of which images that is."""
-
-    sizes: tuple[int, ...]
-    n_images: int
-    which: str  # "calibration" or "evaluation"
-
-    @staticmethod
-    def of(n: int, which: str, whole: bool = False) -> "Sizes":
-        """Those of SIZES that n images fill, and all images at once where n is smaller than the last.
-
-        Unless `whole`, so few images are left out that the last batch is short at every size but 1 and
-        all: only then a metric averaged by batch shows.
-        """
-        step = next((size for size in reversed(SIZES[1:]) if size < n), n)
-        if not whole and 1 < step < n:
-            n = (n - 1) // step * step + 1
-        tried = [size for size in SIZES if size < n]
-        if n <= SIZES[-1]:
-            tried += [n - 1, n] if 2 < n <= SIZES[1] and not whole else [n]
-        return Sizes(tuple(dict.fromkeys(tried)), n, which)
-
-    def __str__(self) -> str:
-        """ "1, 8, 64"."""
-        return ", ".join(map(str, self.sizes))
-
-    @property
-    def images(self) -> str:
-        return f"{self.n_images} {self.which} image{'s' if self.n_images > 1 else ''}"
-
-
-@dataclass
-class Seen:
-    """What happened in one forward of the first batch, in evaluation mode."""
-
-    output: Any = None
-    values: dict[str, list[int]] = field(default_factory=dict)  # layer -> values per channel of each call
 
 
 class Patient:
@@ -148,22 +91,7 @@ class Patient:
     @functools.cached_property
     def seen(self) -> Seen:
         """One forward of the first batch as the model evaluates."""
-        model = copy.deepcopy(self.in_evaluation)
-        seen = Seen()
-
-        def note(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                x: Tensor = args[0] if args else next(iter(kwargs.values()))
-                seen.values.setdefault(name, []).append(x.numel() // max(1, x.shape[1]))
-
-            return hook
-
-        for name, module in model.named_modules():
-            if isinstance(module, _BatchNorm):
-                module.register_forward_pre_hook(note(name), with_kwargs=True)
-        with _named("in evaluation mode"), torch.no_grad():
-            seen.output = self.forward(model, self.kept[0])
-        return seen
+        return seen_of(self.in_evaluation, self.kept[0], self.forward)
 
     @functools.cached_property
     def runs(self) -> bool:
@@ -200,7 +128,7 @@ class Patient:
         if not self.has_metric or images is None or found is None or self.is_random:
             return None
         try:
-            return self.metric_of(prepared_as(self.in_evaluation, found.affine(images.shape[1])))
+            return self.metric_of(prepared_as(self.in_evaluation, towards(found, images.shape[1])))
         except BnrecalError:
             return None
 
@@ -225,7 +153,7 @@ class Patient:
     def is_random(self) -> bool:
         """Whether the same images are known to give different outputs."""
         try:
-            return bool(self.active_dropout) or self.repeated_gap > self.repeated.tolerance
+            return bool(self.active_dropout) or self.repeated_gap > self.repeated.rounding
         except NotByImageError:
             return False
 
@@ -259,7 +187,7 @@ class Patient:
         return self.compared(self.stored, self.fresh)
 
     def compared(self, old: dict[str, Pair], new: Fresh) -> list[Shift]:
-        fresh = _on_cpu(new.statistics)
+        fresh = on_cpu(new.statistics)
         known = [name for name in fresh if name in old]
         return worst_first(shift_of(n, old[n], fresh[n], self.norms[n].eps) for n in known)
 
@@ -274,10 +202,10 @@ class Patient:
         found = []
         for size in self.compared_sizes.sizes:
             images = recut(taken(self.kept, self.compared_sizes.n_images), size)
-            with _named(f"in batches of {size}"):
+            with named(f"in batches of {size}"):
                 found.append(Outputs.of(self._evaluating(), images, self.forward))
         self.half = found[-1].half
-        return max(found[-1].distance(other) for other in found[:-1]), found[-1].tolerance
+        return max(found[-1].distance(other) for other in found[:-1]), found[-1].rounding
 
     @functools.cached_property
     def outputs_stored(self) -> Outputs:
@@ -294,11 +222,10 @@ class Patient:
         if self.fresh.half is None:
             raise BnrecalError(f"needs two batches of {WALK_SIZE} images")
         images = list(recut(self.kept, WALK_SIZE))[1:4:2]
-        model = _all_in_eval_mode(self.model)
-        self.fresh.half.write_to(model)
-        models = (self._by_batch(), self._evaluating(), model)
-        by_batch, stored, others = (Outputs.of(model, images, self.forward) for model in models)
-        return stored.distance(by_batch), others.distance(by_batch)
+        others_too = with_statistics(self.model, self.fresh.half)
+        models = (by_batch(self.model), self._evaluating(), others_too)
+        running, stored, others = (Outputs.of(model, images, self.forward) for model in models)
+        return stored.distance(running), others.distance(running)
 
     @functools.cached_property
     def metric_stored(self) -> float:
@@ -307,7 +234,7 @@ class Patient:
 
     @functools.cached_property
     def metric_by_batch(self) -> float:
-        return self.metric_of(self._by_batch())
+        return self.metric_of(by_batch(self.model))
 
     @functools.cached_property
     def metric_recalibrated(self) -> float:
@@ -332,7 +259,7 @@ class Patient:
         return min(sum(map(count_images, images)), MOST_SCORED)
 
     @functools.cached_property
-    def scored(self) -> "Sizes":
+    def scored(self) -> Sizes:
         """Images and batch sizes of `metrics_by_size`."""
         return Sizes.of(self.n_to_score, "calibration" if self.evaluation is None else "evaluation")
 
@@ -348,64 +275,16 @@ class Patient:
     def _metric(self, model: nn.Module, size: int, n: int) -> float:
         assert self._evaluate is not None
         images = taken(self.kept if self.evaluation is None else self.evaluation, n)
-        with _named(f"evaluated in batches of {size}"), torch.no_grad():
-            return float(self._evaluate(model, recut(images, size)))
+        with named(f"evaluated in batches of {size}"), torch.no_grad():
+            found = self._evaluate(model, recut(images, size))
+        return found if isinstance(found, Scored) else float(found)
 
     def _evaluating(self) -> nn.Module:
         return copy.deepcopy(self.in_evaluation)
 
-    def _by_batch(self) -> nn.Module:
-        """In evaluation mode but for its BatchNorms, whatever eval() is called on it."""
-        model = _all_in_eval_mode(self.model)
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.training = True
-        model.__dict__["train"] = lambda mode=True: model  # eval() calls it
-        return model
-
     def _with(self, fresh: Fresh) -> nn.Module:
-        model = _all_in_eval_mode(self.model)
-        fresh.statistics.write_to(model)
-        return model
+        return with_statistics(self.model, fresh.statistics)
 
     def _re_estimated(self, images: list[Any], frozen: tuple[str, ...] = ()) -> Fresh:
-        model = _all_in_eval_mode(self.model)
-        batches = list(recut(images, WALK_SIZE))
-        if len(batches) > 1 and count_images(batches[-1]) < WALK_SIZE // 2:
-            batches.pop()  # a short last batch is normalised by too few images to be compared with
-        order = batches[::2] + batches[1::2]  # so that halves are alike however the images are sorted
-        half: Statistics | None = None
-        with Walk(model, Pooled(), self.forward, frozen=frozen) as walk:
-            for k, batch in enumerate(order):
-                walk.step(batch)
-                if 2 * (k + 1) == len(order) + len(order) % 2 and len(order) > 1:
-                    half = walk.statistics()
-            whole = walk.statistics()
-        noise = {}
-        if half is not None:
-            old, new = _on_cpu(half), _on_cpu(whole)
-            noise = {n: shift_of(n, old[n], new[n], self.norms[n].eps) for n in new if n in old}
-        return Fresh(whole, half, noise, walk.first_called)
-
-
-def _all_in_eval_mode(model: nn.Module) -> nn.Module:
-    """A copy with every flag set by hand, since a model's own eval() may do less or more."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        module.training = False
-    return model
-
-
-def _on_cpu(statistics: Statistics) -> dict[str, Pair]:
-    return {name: (mean.cpu(), var.cpu()) for name, (mean, var) in statistics.by_name().items()}
-
-
-@contextmanager
-def _named(how: str) -> Iterator[None]:
-    """Any error of the model's own becomes one line that says how it was run."""
-    try:
-        yield
-    except BnrecalError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{how} the model raised {type(error).__name__}: {error}") from error
+        eps = {name: norm.eps for name, norm in self.norms.items()}
+        return re_estimated(self.model, images, self.forward, eps, frozen)

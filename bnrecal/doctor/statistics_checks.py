@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable
 
+from bnrecal.doctor.copies import Fresh
 from bnrecal.doctor.finding import RECALIBRATE, Finding, answer, named
-from bnrecal.doctor.patient import Fresh, Patient
+from bnrecal.doctor.patient import Patient
+from bnrecal.doctor.small_batches import FEW_IMAGES, given_back, images_together, study_rows, what_helped
 from bnrecal.doctor.weighing import thaw, weighed
 from bnrecal.errors import BnrecalError
 from bnrecal.recalibration.batches import count_images
@@ -144,7 +146,7 @@ def shifted(patient: Patient) -> Finding:
     layers = far(patient.fresh, shifts)
     if not layers:
         furthest = described(shifts[0])
-        return answer("fine", f"{len(shifts)} layers fit {patient.n_images} images; furthest {furthest}")
+        return answer("fine", f"{len(shifts)} layers fit {patient.n_images:,} images; furthest {furthest}")
     first = patient.fresh.first_called
     cause = ""
     if first in {shift.layer for shift in layers}:
@@ -163,9 +165,15 @@ def few_values(patient: Patient) -> Finding:
     what = f"{least or 'the model itself'} gets {values[least]} values per channel in a batch of "
     what += f"{count_images(patient.kept[0])}"
     layers = sorted((n for n, count in values.items() if count < FEW_VALUES), key=lambda n: values[n])
-    if not layers:
+    n_together = images_together(patient)
+    helped = what_helped(n_together, study_rows()) if layers or n_together <= FEW_IMAGES else ""
+    if not layers and n_together > FEW_IMAGES:
         return answer("fine", f"{what}, the fewest of all")
-    remedy = "use larger batches, or the estimator exact, or train with GroupNorm instead"
+    if not layers:
+        few = f"one normalisation sees {n_together} image{'s' * (n_together != 1)}; {what}"
+        return answer("note", f"{few}; {given_back(patient)}", f"if it was trained so: {helped}")
+    remedy = "use larger batches, or the estimator exact, or train with GroupNorm instead; "
+    remedy += f"{given_back(patient)}; {helped}"
     return answer("wrong", f"{named(layers, len(patient.norms))} have too few: {what}", remedy, layers)
 
 

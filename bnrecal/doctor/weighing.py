@@ -45,7 +45,7 @@ class Gain:
     def __str__(self) -> str:
         return (
             f"metric {self.stored:.4f} with the stored statistics, {self.fresh:.4f} with re-estimated ones "
-            f"({self.n_images} {self.which} images)"
+            f"({self.n_images:,} {self.which} images)"
         )
 
 

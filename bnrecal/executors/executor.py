@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from bnrecal.data.prepared import Prepared
 from bnrecal.study.cells import AnyCell, AnyPass
+from bnrecal.study.frozen import LeftAlone
 from bnrecal.study.inputs import Inputs
 
 
@@ -50,7 +52,10 @@ class Outcome:
     evidence: Mapping[str, Any] | None = None  # of `eval`, image by image: see tasks/task.py
     usage: Mapping[str, float | None] = field(default_factory=dict)  # of processors: see host/load.py
     weights_sha256: str | None = None  # of what was trained
+    prepared: Prepared | None = None  # of `stored`: how the images would fit the network far better
+    left_alone: LeftAlone | None = None  # of `stored`: BatchNorms whose mode keeps them from re-estimation
     artefact: bytes | None = None  # what was trained, where it does not lie in the job's folder
+    notes: tuple[str, ...] = ()  # what the user should know, such as that a checkpoint was damaged
 
 
 class Executor(Protocol):

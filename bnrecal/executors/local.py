@@ -18,6 +18,7 @@ from typing import Any, Self
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.worker import work
+from bnrecal.host.device import devices_of
 from bnrecal.host.load import Load
 from bnrecal.host.threads import Threads
 from bnrecal.study.cells import AnyCell, AnyPass, TrainingPass, pass_of
@@ -180,16 +181,4 @@ def leases(device: str, jobs: int) -> list[str]:
 
     Raises BnrecalError for more processes than GPUs: two on one would time each other.
     """
-    if device == "cpu":
-        return ["cpu"] * jobs
-    import torch
-
-    n_gpus = torch.cuda.device_count()
-    if device == "auto" and not n_gpus:
-        return ["cpu"] * jobs
-    gpus = [device] if ":" in device else [f"cuda:{k}" for k in range(n_gpus)]
-    if jobs > len(gpus):
-        raise BnrecalError(
-            f"--jobs: {jobs} processes for {len(gpus)} GPUs ({device}); use at most {len(gpus)}"
-        )
-    return gpus[:jobs]
+    return devices_of(device, jobs, "--jobs")

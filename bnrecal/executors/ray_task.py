@@ -50,15 +50,8 @@ def bring(job: Job, training: Training, fetch: Callable[[], bytes]) -> None:
     folder = Path(job.trained) / training.key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{training.key}.lock"):
-        if not _stands(training, folder):
+        if not is_whole(training, folder):
             unpack_trained(fetch(), folder)
-
-
-def _stands(training: Training, folder: Path) -> bool:
-    try:
-        return is_whole(training, folder)
-    except BnrecalError:  # a file that says what lies there is damaged
-        return False
 
 
 def _fetched(reference: Any) -> bytes:

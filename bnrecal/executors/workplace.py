@@ -80,6 +80,7 @@ class Workplace:
         """The pass with one number of threads; returns what is to be done with fewer."""
         left: list[AnyCell] = list(todo.cells)
         counted = Counted(on_images)
+        notes: list[str] = []
         started_at, usage = utc_now(), Usage(self.load)
         watch = None
         if threads is not None:
@@ -88,7 +89,7 @@ class Workplace:
             watch = partial(threads.check, chosen, raises=may_begin_anew)
         try:
             if isinstance(todo, TrainingPass):
-                yield self._outcome_of_training(todo.training, started_at, usage, on_images)
+                yield self._outcome_of_training(todo.training, started_at, usage, on_images, notes)
                 return None
             for result in self._measured(todo, counted, deadline, watch):
                 left.remove(result.cell)
@@ -111,7 +112,8 @@ class Workplace:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         for cell in left:
-            yield self._outcome(cell, started_at, usage, error=reason, failure=failure)
+            failed = self._outcome(cell, started_at, usage, error=reason, failure=failure)
+            yield replace(failed, notes=tuple(notes))
         return None
 
     def _measured(
@@ -144,9 +146,12 @@ class Workplace:
             results.close()
 
     def _outcome_of_training(
-        self, training: Training, started_at: str, usage: Usage, on_images: Said
+        self, training: Training, started_at: str, usage: Usage, on_images: Said, notes: list[str]
     ) -> Outcome:
-        """Train, telling images and how far it is; the time limit is one of walks, not of trainings."""
+        """Train, telling images and how far it is; the time limit is one of walks, not of trainings.
+
+        `notes` takes what the user should know, also if the training fails.
+        """
         started = time.perf_counter()
         told = 0
 
@@ -159,7 +164,14 @@ class Workplace:
 
         folder = self._folder_of(training)
         found = train_one(
-            training, self.task, self.source, folder, self.device, on_progress, check=lambda: None
+            training,
+            self.task,
+            self.source,
+            folder,
+            self.device,
+            on_progress,
+            check=lambda: None,
+            on_note=notes.append,
         )
         figures = {
             "loss": float(found.log[-1]["loss"]) if found.log else None,
@@ -175,6 +187,7 @@ class Workplace:
             environment=about,
             weights_sha256=found.sha256,
             usage=usage.so_far(),
+            notes=tuple(notes),
         )
 
     def _folder_of(self, training: Training) -> Path:
@@ -228,6 +241,8 @@ class Workplace:
             describe_environment(str(self.device)),
             result.evidence if result else None,
             usage=usage.so_far(),
+            prepared=result.prepared if result else None,
+            left_alone=result.left_alone if result else None,
         )
 
 

@@ -27,6 +27,22 @@ def choose_device(name: str) -> "torch.device":
     return torch.device("cuda", index)
 
 
+def devices_of(name: str, n: int, place: str) -> list[str]:
+    """The device of each of n processes: a GPU of its own, or the processor for all.
+
+    Raises BnrecalError, naming `place`, for more processes than GPUs.
+    """
+    first = str(choose_device(name))
+    if first == "cpu":
+        return ["cpu"] * n
+    import torch
+
+    gpus = [first] if ":" in name else [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    if n > len(gpus):
+        raise BnrecalError(f"{place}: {n} processes for {len(gpus)} GPUs ({name}); use at most {len(gpus)}")
+    return gpus[:n]
+
+
 def check_device_name(name: str) -> None:
     """Refuse what is no device name at all, without importing torch."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):

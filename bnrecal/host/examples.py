@@ -11,6 +11,10 @@ EXAMPLES = {
         "a classifier and a supernet of one's own on images of one's own, from images to a report",
         "python make_images.py && python classifier.py && bnrecal sweep --study classifier.toml",
     ),
+    "own_detector": (
+        "a detector of one's own on COCO annotations of one's own, from scenes to a report",
+        "python make_scenes.py && python detector.py && bnrecal sweep --study detector.toml",
+    ),
     "averaged_weights": (
         "EMA and schedule-free weights in a plain training loop, evaluated with their own statistics",
         "python train.py",
@@ -23,11 +27,26 @@ EXAMPLES = {
         "how many images each averaging rule needs",
         "bnrecal sweep --study images_needed.toml --out results",
     ),
+    "norm_batch": (
+        "what small normalisation batches cost; wants CIFAR-10 as class folders",
+        "bnrecal sweep --study norm_batch.toml --out results",
+    ),
+    "fashion_mnist": (
+        "20,000 images or all 60,000; wants a torchvision root with Fashion-MNIST",
+        "bnrecal train supernet.toml --data ROOT --out weights",
+    ),
+    "elpv": (
+        "where recalibration does harm: MobileNetV2 on solar cells; prepare.py says what to install",
+        "python prepare.py elpv",
+    ),
     "garments_supernet": (
         "the recipe of the embedded supernet's training",
         "bnrecal train garments_supernet.toml --out weights",
     ),
 }
+
+# Files of an example that do not lie in a folder of its name, beside NAME.toml.
+COMPANIONS = {"images_needed": ("images_needed_exact.toml",), "norm_batch": ("residual.py",)}
 
 
 def _home() -> Path:
@@ -43,7 +62,7 @@ def files_of(name: str) -> list[Path]:
         raise unknown_choice("example", name, EXAMPLES)
     folder = _home() / name
     if not folder.is_dir():
-        return [folder.with_suffix(".toml")]
+        return [folder.with_suffix(".toml"), *(_home() / file for file in COMPANIONS.get(name, ()))]
     return sorted(file for file in folder.iterdir() if file.suffix in (".py", ".toml"))
 
 

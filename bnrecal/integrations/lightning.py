@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.recalibration.batches import Forward, call
-from bnrecal.recalibration.recalibrate import Recalibration, recalibrate, recalibrated
+from bnrecal.recalibration.recalibrate import recalibrate, recalibrated
+from bnrecal.recalibration.result import Recalibration
 
 try:
     import lightning.pytorch as pl

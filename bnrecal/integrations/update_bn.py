@@ -11,7 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from bnrecal.recalibration.batches import Forward
 from bnrecal.recalibration.layers import inner_of
-from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
+from bnrecal.recalibration.recalibrate import recalibrate
+from bnrecal.recalibration.result import Recalibration
 from bnrecal.recalibration.statistics import Statistics
 
 Device = int | str | torch.device

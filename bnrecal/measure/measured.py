@@ -6,7 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bnrecal.data.prepared import Prepared
 from bnrecal.study.cells import Cell
+from bnrecal.study.frozen import LeftAlone
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Measured:
     total_s: float
     evidence: Mapping[str, NDArray[Any]]  # of `eval`, image by image: see tasks/task.py
     evaluation_batch: int  # images in one evaluation forward
+    prepared: Prepared | None = None  # of `stored`: how the images would fit the network far better
+    left_alone: LeftAlone | None = None  # of `stored`: BatchNorms whose mode keeps them from re-estimation
 
 
 def measured(

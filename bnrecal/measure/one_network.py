@@ -2,52 +2,32 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bnrecal.data.prepared import Prepared
 from bnrecal.errors import BnrecalError
 from bnrecal.measure.images import CalibrationBatches, Parts, evaluation_parts
-from bnrecal.measure.preparation import Better, fit_of, n_looked_at, normalisation_of
-from bnrecal.metrics.resampling import Evidence, draw, n_images, resampled
+from bnrecal.measure.prepared import change, prepared_otherwise
 from bnrecal.networks.network import Network
 from bnrecal.networks.saved_weights import write_weights
 from bnrecal.plan.grid import cells_of
 from bnrecal.plan.opened import Opened
 from bnrecal.recalibration.fold import folded
-from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode
-from bnrecal.recalibration.input_fit import prepared_as
-from bnrecal.recalibration.recalibrate import Recalibration, recalibrate
+from bnrecal.recalibration.frozen import Frozen, frozen_layers, left_by_mode, reason_for
+from bnrecal.recalibration.recalibrate import recalibrate
+from bnrecal.recalibration.result import Recalibration
 from bnrecal.recalibration.shift import Shift, shifts, stored
-from bnrecal.report.analysis.uncertainty import FEWEST_IMAGES, Interval, percentile_interval
-from bnrecal.study.cells import MOMENTUM, STORED, Cell
+from bnrecal.report.analysis.uncertainty import Interval
+from bnrecal.study.axes import MOMENTUM, STORED
+from bnrecal.study.cells import Cell
 from bnrecal.study.study import Study
-from bnrecal.tasks.task import Int64s, Task
+from bnrecal.tasks.task import Task
 
 FORMAT = "1"  # of the header's "bnrecal" entry
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Images scaled so that they would fit the network's statistics far better, and what the metric says."""
-
-    better: Better
-    now: float
-    then: float
-
-    def __str__(self) -> str:
-        return f"{self.why}; {self.better.remedy}"
-
-    @property
-    def why(self) -> str:
-        return f"{self.better.evidence}; metric {self.now:.4f} as they are, {self.then:.4f} then"
-
-    @property
-    def sentence(self) -> str:
-        """What to do before anything else."""
-        return f"First {self.better.remedy}. For {self.why}."
 
 
 @dataclass(frozen=True)
@@ -140,7 +120,7 @@ def recalibrate_one(
     on_stage(f"{cell.estimator} over {cell.n_samples:,} images in batches of {cell.batch_size}")
     ids = task.order(cell.seed)[: cell.n_samples]
     batches = CalibrationBatches(task, device, ids, cell.batch_size)
-    prepared = _prepared(task, network, device, ids, lambda: (before, old_parts))
+    prepared = prepared_otherwise(task, network, device, ids, lambda: (before, task.evidence(old_parts)))
     if prepared is not None:
         on_stage(f"note: {prepared}")
     report = recalibrate(
@@ -150,56 +130,19 @@ def recalibrate_one(
         momentum=cell.momentum or MOMENTUM,
         forward=network.forward,
         n_samples=cell.n_samples,
-        frozen=frozen_layers(network.module, frozen),
+        frozen=frozen_layers(network.module, frozen),  # said above, so that it need not warn
     )
+    named, why = reason_for(()), reason_for(frozen)
+    left = {name: why if said == named else said for name, said in report.left_alone.items()}
+    report = replace(report, left_alone=left)
     on_stage(f"evaluating {task.n_evaluation:,} images with the new ones")
     after, new_parts = _metric(task, network, device)
     changed = shifts(network.module, old, report.statistics)
-    interval = _change(task.evidence(old_parts), task.evidence(new_parts))
+    interval = change(task.evidence(old_parts), task.evidence(new_parts))
     recal_s = report.seconds - batches.read_s
     return Single(cell, network, before, after, report, recal_s, changed, interval, prepared)
-
-
-def prepared_otherwise(opened: Opened, device: torch.device) -> Prepared | None:
-    """The same for the first architecture of an opened study, whose weights exist."""
-    task, network = opened.task, opened.source.build(opened.study.arch[0])
-    network.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.module.eval()
-    ids = task.order(opened.study.seed)
-    return _prepared(task, network, device, ids, lambda: _metric(task, network, device))
-
-
-def _prepared(
-    task: Task,
-    network: Network,
-    device: torch.device,
-    ids: Int64s,
-    as_they_are: Callable[[], tuple[float, Parts]],
-) -> Prepared | None:
-    """Another normalisation that the network's statistics fit far better, by the first calibration images.
-
-    None also where the metric, given as it is with the images as they are, falls by it beyond noise.
-    """
-    some = CalibrationBatches(task, device, ids[: n_looked_at(*task.input_shape[1:])], 64)
-    better = fit_of(network.module, list(some), network.forward, normalisation_of(task)).better
-    if better is None:
-        return None
-    now, parts = as_they_are()
-    changed = prepared_as(network.module, better.affine(task.input_shape[0]))
-    new_parts = evaluation_parts(task, changed, network, device)
-    interval = _change(task.evidence(parts), task.evidence(new_parts))
-    found = Prepared(better, now, task.score_evaluation(new_parts))
-    return None if interval is not None and interval[1] < 0 else found
 
 
 def _metric(task: Task, network: Network, device: torch.device) -> tuple[float, Parts]:
     parts = evaluation_parts(task, folded(network.module), network, device)
     return task.score_evaluation(parts), parts
-
-
-def _change(before: Evidence, after: Evidence) -> Interval | None:
-    """The paired interval of the change over resamples of the evaluation images."""
-    if n_images(before) < FEWEST_IMAGES:
-        return None
-    weights = draw(n_images(before))
-    return percentile_interval(resampled(after, weights) - resampled(before, weights))

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from bnrecal.data.normalisations import BYTES, HALF, PLAIN, MeanStd, known, options, words
+from bnrecal.data.normalisations import BYTES, HALF, PLAIN, MeanStd, known
+from bnrecal.data.prepared import Better
 from bnrecal.recalibration.batches import Forward
 from bnrecal.recalibration.input_fit import Affine, misfit
 from bnrecal.tasks.task import Task
@@ -31,32 +32,6 @@ OWN = "these images' own"
 def n_looked_at(height: int, width: int) -> int:
     """Images of this size that are enough: at least 16."""
     return max(16, min(N_IMAGES, N_PIXELS // (height * width)))
-
-
-@dataclass(frozen=True)
-class Better:
-    """Another normalisation, under which the network's first statistics fit far better."""
-
-    name: str
-    value: MeanStd
-    distance: float
-    given: MeanStd
-    given_distance: float
-
-    @property
-    def evidence(self) -> str:
-        return (
-            f"the first BatchNorms' statistics are {self.given_distance:.2f} from those of these images "
-            f"({words(self.given)}), and {self.distance:.2g} with {words(self.value)} ({self.name})"
-        )
-
-    @property
-    def remedy(self) -> str:
-        return f"prepare the images with {words(self.value)}: {options(self.value)}"
-
-    def affine(self, channels: int) -> Affine:
-        """From the images as they are to those scaled so."""
-        return _affine(self.given, self.value, channels)
 
 
 @dataclass(frozen=True)
@@ -131,6 +106,11 @@ def normalisation_of(task: Task) -> MeanStd | None:
     """What the task's images come by; None for a task that brings its own as they are."""
     resolved = task.resolved
     return (tuple(resolved["mean"]), tuple(resolved["std"])) if "mean" in resolved else None
+
+
+def towards(better: Better, channels: int) -> Affine:
+    """From the images as they are to those scaled so."""
+    return _affine(better.given, better.value, channels)
 
 
 def _own(images: Tensor, given: MeanStd) -> MeanStd:

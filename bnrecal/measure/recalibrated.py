@@ -7,27 +7,40 @@ In one walk over the images, and at each sample count of the pass:
                               -> eval metric: the evaluation images with the final statistics (evaluator.py)
 
 The update pass runs at the cell's own batch size and is timed alone. `exact` reads the images several
-times and has no update metric, `stored` reads none; they end in the same evaluation.
+times and has no update metric, `stored` reads none; they end in the same evaluation. After that of `stored`
+it is looked whether the images are scaled as in training (prepared.py).
 
 Where memory runs out in an evaluation forward, fewer images are taken at a time and the row says how
 many. The batches of the update pass are the experiment and are never made smaller.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from bnrecal.measure.evaluator import Evaluator
-from bnrecal.measure.images import CalibrationBatches, ForwardSize, chunks, read_ahead, to_input
+from bnrecal.measure.images import (
+    CalibrationBatches,
+    ForwardSize,
+    chunks,
+    is_out_of_memory,
+    read_ahead,
+    to_input,
+)
 from bnrecal.measure.measured import Measured
+from bnrecal.measure.prepared import SEED, prepared_otherwise
 from bnrecal.measure.prequential import After, Prequential
 from bnrecal.measure.stopwatch import Stopwatch
+from bnrecal.metrics.resampling import Evidence
 from bnrecal.networks.network import Network
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.exact import exact_statistics
+from bnrecal.recalibration.frozen import left_alone
 from bnrecal.recalibration.walk import Walk
-from bnrecal.study.cells import MOMENTUM, STORED, Cell, Pass
+from bnrecal.study.axes import MOMENTUM, STORED
+from bnrecal.study.cells import Cell, Pass
 from bnrecal.tasks.task import Int64s, Task
 
 OnImages = Callable[[int], None]  # told how many calibration images were just done
@@ -53,13 +66,31 @@ def measure(
         update = Prequential(network, evaluator.model, size) if walked and update_metric else None
         ids = None if cell.seed is None else task.order(cell.seed)[: todo.n_samples]
     if cell.estimator == STORED:
-        yield evaluator.settle(cell, clock)
+        yield _as_it_stands(cell, evaluator, clock)
         return
     assert ids is not None
     if cell.estimator == "exact":
         yield _exactly(cell, ids, evaluator, clock, on_images)
     else:
         yield from _walked(todo, ids, evaluator, update, clock, on_images)
+
+
+def _as_it_stands(cell: Cell, evaluator: Evaluator, clock: Stopwatch) -> Measured:
+    """Evaluate, then look at scaling and modes; the cell's time is without that."""
+    task, network, device = evaluator.task, evaluator.network, evaluator.device
+    found = evaluator.settle(cell, clock)
+    ids, size = task.order(SEED), evaluator.size
+
+    def as_they_are() -> tuple[float, Evidence]:
+        return found.eval, found.evidence
+
+    try:
+        prepared = prepared_otherwise(task, network, device, ids, as_they_are, size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        prepared = None  # the cell was measured all the same
+    return replace(found, prepared=prepared, left_alone=left_alone(network.module))
 
 
 def _exactly(

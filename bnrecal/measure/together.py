@@ -34,7 +34,8 @@ from bnrecal.networks.predictions import NOT_FINITE, joined_outputs
 from bnrecal.recalibration.estimators import make_estimator
 from bnrecal.recalibration.fold import folded
 from bnrecal.recalibration.walk import Walk
-from bnrecal.study.cells import MOMENTUM, Cell
+from bnrecal.study.axes import MOMENTUM
+from bnrecal.study.cells import Cell
 from bnrecal.tasks.task import Int64s, Task
 
 Outcome = Measured | BnrecalError

@@ -1,6 +1,7 @@
 """One training, and the source of the network it left, whose files lie in a folder of their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from bnrecal.study.inputs import Inputs
 from bnrecal.tasks.task import Task
 from bnrecal.train import folder as folders
 from bnrecal.train.folder import Trained
-from bnrecal.train.loop import OnProgress, identity, train
+from bnrecal.train.loop import OnProgress, Progress, identity, train
 from bnrecal.train.norms import evaluation_conversion
 
 
@@ -30,10 +31,12 @@ def train_one(
     device: torch.device,
     on_progress: OnProgress,
     check: Callable[[], None],
+    on_note: Callable[[str], None],
 ) -> Trained:
     """Train in `folder`, from where it was left; raises BnrecalError where images or network are others.
 
-    The log has the task's metric on its evaluation images after each epoch, with the statistics it keeps.
+    What is of no use there is moved aside, which `on_note` is told. The log has the task's metric on its
+    evaluation images after each epoch, with the statistics it keeps.
     """
     learner = source.learner(training.arch, training.recipe.seed)
     for what, found, wanted in (
@@ -45,8 +48,30 @@ def train_one(
                 f"{what} here have digest {found}, the training was planned for {wanted}: they changed, or "
                 "this machine has others"
             )
+    moved = moved_aside(training, folder)
+    if moved is not None:
+        on_note(moved)
+    adopted = _adopted(training, folder)
+    if adopted is not None:
+        return adopted
+
+    def progressed(now: Progress) -> None:
+        if now.note is not None:
+            on_note(now.note)
+        on_progress(now)
+
     evaluate = _metric_of(task, learner, device)
-    return train(training.recipe, task, learner, folder, device, on_progress, check, evaluate)
+    return train(training.recipe, task, learner, folder, device, progressed, check, evaluate)
+
+
+def _adopted(training: Training, folder: Path) -> Trained | None:
+    """The network of a recipe that differs in evaluation alone, where its twin's stands beside, whole."""
+    twin = training.recipe.twin
+    if twin is None:
+        return None
+    other = replace(training, recipe=twin)
+    found = folders.finished(folder.parent / other.key, identity_of(other))
+    return found and folders.adopt(found, folder, training.recipe, identity_of(training))
 
 
 def _metric_of(task: Task, learner: Learner, device: torch.device) -> Callable[[nn.Module], float] | None:
@@ -64,8 +89,16 @@ def identity_of(training: Training) -> str:
 
 
 def is_whole(training: Training, folder: Path) -> bool:
-    """Whether its weights lie there as they were written."""
-    return folders.finished(folder, identity_of(training)) is not None
+    """Whether its weights lie there as they were written; what lies there instead is no error."""
+    try:
+        return folders.finished(folder, identity_of(training)) is not None
+    except BnrecalError:
+        return False
+
+
+def moved_aside(training: Training, folder: Path) -> str | None:
+    """Away with what is of no use to this training; what to say of it."""
+    return folders.moved_aside(folder, identity_of(training))
 
 
 def trained_source(training: Training, inputs: Inputs, task: Task, folder: Path) -> NetworkSource:

@@ -22,23 +22,22 @@ y = gamma (x - mu) / sqrt(v + eps) + beta, but for what stands here:
 | cbn       | the last `window` batches, moved to the present weights   | Yao et al. 2021                   |
 |           | by a Taylor term                                          | (Cross-Iteration BN)              |
 | naive-cbn | the last `window` batches as they were                    | the same, its baseline            |
+| evalnorm  | as bn in training; in evaluation what a batch of          | the idea: Singh & Shrivastava 2019|
+|           | `norm_batch` with this image in it has on average         | (EvalNorm); the weights: here     |
 | gn        | each image and group of channels                          | Wu & He 2018 (Group Normalization)|
 | ln        | each image: (C, H, W)                                     | Ba, Kiros & Hinton 2016           |
 | in        | each image and channel: (H, W)                            | Ulyanov, Vedaldi & Lempitsky 2016 |
 | frozen    | constants: the running statistics, gamma and beta as well | He et al. 2016                    |
 
-bn, brn, cbn and naive-cbn keep running statistics and evaluate by them, so `bnrecal.recalibrate`
+bn, brn, cbn, naive-cbn and evalnorm keep running statistics and evaluate by them, so `bnrecal.recalibrate`
 re-estimates them; running variances are unbiased, BRN's running_std is sqrt(v + eps). gn, ln and in have
 none, in frozen they are constants: there is nothing to recalibrate.
-
-EvalNorm (Singh & Shrivastava 2019) is not built: it changes evaluation alone, by statistics whose
-correction wants an estimation of its own (online, or one more pass over images), and is no layer to train
-with.
 """
 
 from bnrecal.norms.conversion import Conversion, conversion_of
 from bnrecal.norms.convert import convert
 from bnrecal.norms.cross_iteration import CrossIterationBatchNorm2d
+from bnrecal.norms.evalnorm import EvalNorm, EvalNorm1d, EvalNorm2d, EvalNorm3d
 from bnrecal.norms.frozen import FrozenBatchNorm
 from bnrecal.norms.ghost import GhostBatchNorm, GhostBatchNorm1d, GhostBatchNorm2d, GhostBatchNorm3d
 from bnrecal.norms.kinds import NORMS
@@ -53,6 +52,10 @@ __all__ = [
     "BatchRenorm3d",
     "Conversion",
     "CrossIterationBatchNorm2d",
+    "EvalNorm",
+    "EvalNorm1d",
+    "EvalNorm2d",
+    "EvalNorm3d",
     "FrozenBatchNorm",
     "GhostBatchNorm",
     "GhostBatchNorm1d",

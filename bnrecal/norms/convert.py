@@ -37,8 +37,9 @@ def convert(
 
     Args:
         model: any module that holds BatchNorms (1d, 2d, 3d, SyncBatchNorm, timm's); it stays as it is.
-        norm: "bn", "gn", "ln", "in", "brn", "cbn", "naive-cbn" or "frozen".
-        norm_batch: of bn, brn, cbn, naive-cbn: images that give statistics together; by default all.
+        norm: "bn", "gn", "ln", "in", "brn", "cbn", "naive-cbn", "evalnorm" or "frozen".
+        norm_batch: of bn, brn, cbn, naive-cbn: images that give statistics together; by default all. Of
+            evalnorm: the same in training, which evaluation then reckons with; it has no default.
         groups: of gn; by default 32.
         channels_per_group: of gn, in the place of groups.
         rmax: of brn; by default 1. May be set later, as may dmax and burn_in.
@@ -70,14 +71,14 @@ def convert(
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise BnrecalError(f"the model cannot be copied, which a conversion needs: {what}") from error
-    found, left = _batchnorms(converted)
+    found, left = batchnorms(converted)
     if not found:
         raise BnrecalError(f"the model has no BatchNorm to convert ({_listed(left) or 'none at all'})")
     made = replacements(converted, found, norm, numbers)
     for old in found.values():
         if isinstance(old, CrossIterationBatchNorm2d):
             old.let_go()
-    new = _with(converted, {found[name]: layer for name, layer in made.items()})
+    new = put_in_place(converted, {found[name]: layer for name, layer in made.items()})
     note(new, Conversion(norm, {name: _described(layer) for name, layer in made.items()}, left))
     return new
 
@@ -116,7 +117,7 @@ def _check_convertible(model: nn.Module) -> None:
             raise BnrecalError(f"{name or 'the model'} was never initialised: run one batch through it first")
 
 
-def _batchnorms(model: nn.Module) -> tuple[dict[str, _BatchNorm], dict[str, str]]:
+def batchnorms(model: nn.Module) -> tuple[dict[str, _BatchNorm], dict[str, str]]:
     """(BatchNorms to replace, {name of another normalisation layer: why it stays})."""
     found: dict[str, _BatchNorm] = {}
     left: dict[str, str] = {}
@@ -150,10 +151,10 @@ def _described(layer: nn.Module) -> str:
     return f"{type(layer).__name__}({layer.extra_repr()})"
 
 
-def _with(model: nn.Module, replaced: dict[_BatchNorm, nn.Module]) -> nn.Module:
+def put_in_place(model: nn.Module, replaced: dict[_BatchNorm, nn.Module]) -> nn.Module:
     """The model with these modules in the place of those, wherever they stand."""
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if isinstance(child, _BatchNorm) and child in replaced:
                 module._modules[name] = replaced[child]
-    return replaced[model] if isinstance(model, _BatchNorm) else model
+    return replaced.get(model, model) if isinstance(model, _BatchNorm) else model

@@ -11,6 +11,14 @@ from torch import Tensor
 from bnrecal.errors import BnrecalError
 
 
+class AnyDimensions:
+    """For any number of dimensions, in the place of a SyncBatchNorm."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")
+
+
 def check_norm_batch(norm_batch: object) -> None:
     """Raise BnrecalError unless it is None or a whole number of images."""
     whole = isinstance(norm_batch, int) and not isinstance(norm_batch, bool)

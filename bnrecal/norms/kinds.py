@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
 from bnrecal.norms.cross_iteration import CrossIterationBatchNorm2d
+from bnrecal.norms.evalnorm import EvalNorm, EvalNorm1d, EvalNorm2d, EvalNorm3d
 from bnrecal.norms.feeding import feeding
 from bnrecal.norms.frozen import FrozenBatchNorm
 from bnrecal.norms.ghost import GhostBatchNorm, GhostBatchNorm1d, GhostBatchNorm2d, GhostBatchNorm3d
@@ -31,6 +32,12 @@ _RENORMS: dict[int | None, type[nn.Module]] = {
     1: BatchRenorm1d,
     2: BatchRenorm2d,
     3: BatchRenorm3d,
+}
+_EVALNORMS: dict[int | None, type[nn.Module]] = {
+    None: EvalNorm,
+    1: EvalNorm1d,
+    2: EvalNorm2d,
+    3: EvalNorm3d,
 }
 
 
@@ -116,6 +123,13 @@ def _groupnorm(name: str, old: _BatchNorm, numbers: Numbers, _: nn.Conv2d | None
     return GroupNorm(wanted if each is None else channels // each, channels, old.eps, old.affine)
 
 
+def _evalnorm(name: str, old: _BatchNorm, numbers: Numbers, _: nn.Conv2d | None) -> nn.Module:
+    if old.running_mean is None:
+        raise BnrecalError(f"{name}: evalnorm corrects running statistics, and this layer keeps none")
+    settings = {"momentum": old.momentum, "affine": old.affine, **numbers}
+    return _EVALNORMS[_dimensions(old)](old.num_features, old.eps, dtype=_dtype(old), **settings)
+
+
 def _renorm(name: str, old: _BatchNorm, numbers: Numbers, _: nn.Conv2d | None) -> nn.Module:
     if old.running_mean is None:
         raise BnrecalError(f"{name}: brn corrects by running statistics, and this layer keeps none")
@@ -157,5 +171,6 @@ NORMS: dict[str, Kind] = {
     "brn": Kind(("norm_batch", "rmax", "dmax", "momentum"), _renorm),
     "cbn": Kind(("norm_batch", "window", "burn_in", "momentum"), _cross_iteration, by_convolution=True),
     "naive-cbn": Kind(("norm_batch", "window", "burn_in", "momentum"), _cross_iteration),
+    "evalnorm": Kind(("norm_batch", "momentum"), _evalnorm),
     "frozen": Kind((), _frozen),
 }

@@ -8,8 +8,10 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
+from bnrecal.norms import across
+from bnrecal.norms.across import Shared
 from bnrecal.norms.followed import Followed, check_dimensions, counted
-from bnrecal.norms.grouping import averages, check_norm_batch, n_groups
+from bnrecal.norms.grouping import AnyDimensions, averages, check_norm_batch, n_groups
 from bnrecal.norms.kernels import moments, normalised
 
 
@@ -38,6 +40,7 @@ class _BatchRenorm(Followed, _BatchNorm):
     """
 
     running_std: Tensor
+    shared: Shared | None = None  # see _GhostBatchNorm
 
     def __init__(
         self,
@@ -82,21 +85,31 @@ class _BatchRenorm(Followed, _BatchNorm):
         if not self.training or not input.numel():
             return self.followed(self._evaluated(input))
         self._check_bounds()
+        if self.shared is not None and self.norm_batch is None:
+            return self.followed(self._across(input))
         g = n_groups(input, self.norm_batch, self.called)
-        weight, bias = self.weight, self.bias
         if self.rmax == 1 and self.dmax == 0:
-            y, mean, sigma = normalised(input, g, weight, bias, self.eps)
+            y, mean, sigma = normalised(input, g, self.weight, self.bias, self.eps)
             self._track(mean, sigma)
             return self.followed(y)
         mean, sigma = moments(input, g, self.eps)
+        scale, shift = self._corrected(mean, sigma)
+        return self.followed(normalised(input, g, scale, shift, self.eps, (mean, sigma))[0])
+
+    def _across(self, input: Tensor) -> Tensor:
+        """The images of all processes as one group."""
+        found = mean, sigma, _ = across.moments(input, self.eps)
+        return across.normalised(input, found, *self._corrected(mean, sigma))
+
+    def _corrected(self, mean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """gamma r and gamma d + beta of each group (g, C), which is taken into the running statistics."""
         old_mean, old_sigma = self._track(mean, sigma)
         r = (sigma / old_sigma).clamp(1 / self.rmax, self.rmax)
         d = ((mean - old_mean) / old_sigma).clamp(-self.dmax, self.dmax)
+        weight, bias = self.weight, self.bias
         scale = r if weight is None else weight.to(r.dtype) * r
         shift = d if weight is None else weight.to(r.dtype) * d
-        if bias is not None:
-            shift = shift + bias.to(r.dtype)
-        return self.followed(normalised(input, g, scale, shift, self.eps, (mean, sigma))[0])
+        return scale, shift if bias is None else shift + bias.to(r.dtype)
 
     def by_batch(self, input: Tensor) -> Tensor:
         """BatchNorm over the whole batch, no buffer read or written: as recalibration runs it."""
@@ -119,13 +132,18 @@ class _BatchRenorm(Followed, _BatchNorm):
     def _track(self, mean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Take each group's (g, C) into the running ones; returns those as each group found them."""
         assert self.running_mean is not None
+        own = slice(0, len(mean))
+        if self.shared is not None and self.norm_batch is not None:
+            every, first = self.shared.gathered(torch.stack([mean, sigma], 1), self.norm_batch)
+            own = slice(first, first + len(mean))
+            mean, sigma = every.unbind(1)
         n_before = counted(self, len(mean))
         assert n_before is not None
         means = averages(self.running_mean, mean, self.momentum, n_before)
         sigmas = averages(self.running_std, sigma, self.momentum, n_before)
         self.running_mean.copy_(means[-1])
         self.running_std.copy_(sigmas[-1])
-        return means[:-1], sigmas[:-1]
+        return means[:-1][own], sigmas[:-1][own]
 
     def _check_bounds(self) -> None:
         for name, value, least in (("rmax", self.rmax, 1), ("dmax", self.dmax, 0)):
@@ -151,11 +169,5 @@ class BatchRenorm3d(_BatchRenorm, nn.BatchNorm3d):
     __doc__ = _BatchRenorm.__doc__
 
 
-class BatchRenorm(_BatchRenorm):
-    """For any number of dimensions, in the place of a SyncBatchNorm."""
-
+class BatchRenorm(AnyDimensions, _BatchRenorm):
     __doc__ = _BatchRenorm.__doc__
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")

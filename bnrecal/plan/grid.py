@@ -2,13 +2,15 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bnrecal.errors import BnrecalError
 from bnrecal.plan.opened import Opened
-from bnrecal.study.cells import STORED, Cell, Training
+from bnrecal.study.axes import STORED
+from bnrecal.study.cells import USUAL, Cell, Training
 from bnrecal.study.recipe import WITHOUT_STATISTICS
+from bnrecal.study.study import Study
 from bnrecal.tasks.task import Int64s
 
 
@@ -26,7 +28,7 @@ class _Weights:
 
 def cells_of(opened: Opened) -> list[Cell]:
     """The networks as they stand, then every point of the grid as tables read: by order, batch size,
-    samples, then architecture. All of one training, then of the next.
+    samples, then architecture; last the reference. All of one training, then of the next.
 
     Raises BnrecalError for an unknown task or architecture and for more samples than the task has.
     """
@@ -38,14 +40,15 @@ def cells_of(opened: Opened) -> list[Cell]:
         )
     data_digest = task.data_digest()
     orders = _Orders(opened)
-    return [
+    found = [
         cell
         for weights in _weights_of(opened, data_digest)
         for cell in (
             *_stored(opened, data_digest, weights),
-            *(_grid(opened, data_digest, weights, orders) if weights.keep_statistics else ()),
+            *(_reestimated(opened, data_digest, weights, orders) if weights.keep_statistics else ()),
         )
     ]
+    return list({cell.key: cell for cell in found}.values())  # the reference may stand in the grid as well
 
 
 def _stored(opened: Opened, data_digest: str, weights: _Weights) -> Iterator[Cell]:
@@ -69,29 +72,44 @@ def _stored(opened: Opened, data_digest: str, weights: _Weights) -> Iterator[Cel
         )
 
 
-def _grid(opened: Opened, data_digest: str, weights: _Weights, orders: "_Orders") -> Iterator[Cell]:
+def _reestimated(opened: Opened, data_digest: str, weights: _Weights, orders: "_Orders") -> Iterator[Cell]:
+    """The cells of the grid, then those of the reference."""
     study, task = opened.study, opened.task
+    for seed, (estimator, momentum, batch_size, n_samples), arch in _settings(
+        study, task.n_calibration, weights.digests
+    ):
+        yield Cell(
+            task=task.name,
+            metric=task.metric,
+            data_digest=data_digest,
+            order_digest=orders.digest(seed, n_samples),
+            arch=arch,
+            weights_digest=weights.digests[arch],
+            batch_size=batch_size,
+            n_samples=n_samples,
+            estimator=estimator,
+            momentum=momentum,
+            seed=seed,
+            trained=weights.trained,
+        )
+
+
+_Setting = tuple[str, float | None, int, int]  # estimator, momentum, batch size, samples
+
+
+def _settings(study: Study, n_images: int, archs: Iterable[str]) -> Iterator[tuple[int, _Setting, str]]:
+    """Seed, setting and architecture of each cell."""
     for seed in study.seeds:
         for estimator in study.estimator:
             if estimator == STORED:
                 continue
             momenta = study.momentum if estimator == "ema" else (None,)
-            at = itertools.product(momenta, study.bs, study.samples, weights.digests)
-            for momentum, batch_size, n_samples, arch in at:
-                yield Cell(
-                    task=task.name,
-                    metric=task.metric,
-                    data_digest=data_digest,
-                    order_digest=orders.digest(seed, n_samples),
-                    arch=arch,
-                    weights_digest=weights.digests[arch],
-                    batch_size=batch_size,
-                    n_samples=n_samples,
-                    estimator=estimator,
-                    momentum=momentum,
-                    seed=seed,
-                    trained=weights.trained,
-                )
+            for momentum, size, n, arch in itertools.product(momenta, study.bs, study.samples, archs):
+                yield seed, (estimator, momentum, size, n), arch
+    usual, batch_size, n_samples = USUAL
+    if study.reference and n_images >= batch_size:
+        for seed, arch in itertools.product(study.seeds, archs):
+            yield seed, (usual, None, batch_size, min(n_samples, n_images)), arch
 
 
 class _Orders:

@@ -48,6 +48,7 @@ def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened
         given = {**networks.preprocessing(inputs, tasks.metric_of(inputs.task)), **given}
     inputs = make_inputs(given, places)
     task = tasks.of(inputs)
+    given.setdefault("reference", _has_reference(given))
     given.update(task.resolved)
     source = networks.of(inputs, task)
     archs = given.get("arch", source.names)
@@ -60,14 +61,35 @@ def open_study(settings: Mapping[str, Any], places: Mapping[str, str]) -> Opened
     return Opened(study, task, source, _recipes(study, places))
 
 
+def _has_reference(given: Mapping[str, Any]) -> bool:
+    """Whether the grid is the default one, which by itself would advise the cheapest of dear settings.
+
+    A smoke run advises nothing; who asks for no baseline, or names a grid, gets what was named.
+    """
+    grid = ("bs", "samples", "estimator", "momentum", "train")
+    named = any(name in given for name in grid) or given.get("baseline", True) is False
+    return not named and given.get("task") != "tiny"
+
+
 def _recipes(study: Study, places: Mapping[str, str]) -> tuple[Recipe, ...]:
     if study.train is None:
         return ()
     if study.weights is not None and study.model == "supernet":
         place = places.get("weights", "weights")
         raise BnrecalError(f"{place}: a study that trains the supernet makes its own")
-    table = places.get("train", "train")
-    return tuple(recipes_of(study.train, {name: f"{table}.{name}" for name in study.train}))
+    place = places.get("train", "train")
+    if study.train == ():
+        raise BnrecalError(f"{place}: an empty list; needs a table of settings or several")
+    if isinstance(study.train, dict):
+        tables = {place: study.train}
+    else:
+        tables = {f"{place}[{k}]": table for k, table in enumerate(study.train, 1)}
+    found = [
+        recipe
+        for at, table in tables.items()
+        for recipe in recipes_of(table, {name: f"{at}.{name}" for name in table})
+    ]
+    return tuple({recipe.key: recipe for recipe in found}.values())
 
 
 def _is_list(value: object) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from bnrecal.study.cells import Cell, Pass
 
+BY_COUNT = ("n_samples", "order_digest")  # the fields in which cells of one walk may differ
+
 
 def passes_of(cells: Iterable[Cell]) -> list[Pass]:
     """Group cells that one walk over the images can serve.
@@ -16,7 +18,6 @@ def passes_of(cells: Iterable[Cell]) -> list[Pass]:
     together: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
     for cell in cells:
         alone = cell.estimator == "exact" or bool(cell.batch_size and cell.n_samples % cell.batch_size)
-        trained = cell.trained.key if cell.trained else None
-        alike = (cell.task, cell.arch, trained, cell.batch_size, cell.estimator, cell.momentum, cell.seed)
+        alike = (value for name, value in cell.facts().items() if name not in BY_COUNT)
         together[*alike, cell.n_samples if alone else 0].append(cell)
     return [Pass(tuple(sorted(group, key=lambda c: c.n_samples))) for group in together.values()]

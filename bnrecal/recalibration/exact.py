@@ -23,7 +23,7 @@ from bnrecal.recalibration.scope import copies, put_back
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
 
-TOLERANCE = 1e-6  # largest change of a last pass: of a mean in standard deviations, of a variance relative
+SETTLED = 1e-6  # largest change of a last pass: of a mean in standard deviations, of a variance relative
 _SETTLED = 1e-4  # enough for layers called several times, which approach their values but never reach them
 _OTHER_IMAGES = 1e-3  # the first layer called sees the images themselves, the same in every pass
 _PASSES_SHARED = 50
@@ -71,7 +71,7 @@ def exact_statistics(
             change = _changes(used, known)
             if not shared and change[first_called] > _OTHER_IMAGES:
                 raise BnrecalError("batches: exact reads the images several times and got others each time")
-            if max(change.values()) <= TOLERANCE:
+            if max(change.values()) <= SETTLED:
                 return known, n_passes
             used = _between(used, known) if shared else known
         if shared and max(change.values()) > _SETTLED:

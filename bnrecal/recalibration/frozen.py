@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnrecal.errors import BnrecalError
+from bnrecal.study.frozen import LeftAlone
 
 # "by_mode": every BatchNorm in eval mode; "auto": the same where BatchNorms are in both modes, else none;
 # "none"; or names of BatchNorms, or of parts of the model that hold some
@@ -48,6 +49,12 @@ def frozen_layers(model: nn.Module, frozen: Frozen = "auto") -> tuple[str, ...]:
 def reason_for(frozen: Frozen) -> str:
     """Why a layer that this rule takes for frozen is left alone."""
     return REASONS[frozen] if isinstance(frozen, str) else "frozen: named so"
+
+
+def left_alone(model: nn.Module) -> LeftAlone | None:
+    """What "auto" leaves alone; None where it leaves nothing."""
+    kept = frozen_layers(model)
+    return LeftAlone(len(kept), len(_keeping(model)), kept[:3]) if kept else None
 
 
 def left_by_mode(model: nn.Module, frozen: Frozen) -> str | None:

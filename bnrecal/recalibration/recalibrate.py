@@ -1,6 +1,5 @@
 """The public way in: `recalibrate` and the scope `recalibrated`."""
 
-import itertools
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
 
 from bnrecal.errors import BnrecalError
 from bnrecal.host.device import now_s
@@ -18,72 +16,14 @@ from bnrecal.recalibration.estimators import Estimator, Pooled, make_estimator
 from bnrecal.recalibration.exact import check_rereadable, exact_statistics
 from bnrecal.recalibration.frozen import Frozen, left_by_mode
 from bnrecal.recalibration.layers import Layer, find_layers, inner_of
+from bnrecal.recalibration.lazy import check_initialised, initialised
 from bnrecal.recalibration.merge import is_first, n_processes, together, walked
 from bnrecal.recalibration.progress import Progress, Tell, following, n_images_in
+from bnrecal.recalibration.result import Recalibration
 from bnrecal.recalibration.scope import copies, put_back
-from bnrecal.recalibration.shift import Pair, Shift, shift_of, worst_first
-from bnrecal.recalibration.shown import as_html, as_text
+from bnrecal.recalibration.shift import Pair
 from bnrecal.recalibration.statistics import Statistics
 from bnrecal.recalibration.walk import Walk
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Recalibration:
-    """What a recalibration did. Counts and seconds are this process's own.
-
-    Its repr fits a screen: what was read, the layers that moved most, and what was left alone. A notebook
-    shows a row for every layer.
-
-    >>> import torch
-    >>> report = recalibrate(nn.BatchNorm2d(1), [torch.ones(4, 1, 2, 2), torch.ones(2, 1, 2, 2)])
-    >>> report.n_samples, report.n_batches, report.n_passes
-    (6, 2, 1)
-    >>> report.shifts[0].mean  # in standard deviations of the old statistics, mean 0 and variance 1
-    0.9999950000374997
-    """
-
-    n_samples: int  # images read, counted once however many passes `exact` made over them
-    n_batches: int
-    n_passes: int  # over the images: 1, or more for `exact`
-    seconds: float
-    layers: tuple[str, ...]  # re-estimated
-    left_alone: dict[str, str]  # other normalisation layers, and why each kept what it had
-    statistics: Statistics  # what now stands in the layers' buffers
-    snapshots: dict[int, Statistics] = field(default_factory=dict)  # by number of images
-    before: dict[str, tuple[Pair, float]] = field(default_factory=dict)  # what each layer had, and its eps
-
-    @property
-    def images_per_s(self) -> float:
-        return self.n_samples * self.n_passes / self.seconds if self.seconds else 0.0
-
-    @property
-    def shifts(self) -> list[Shift]:
-        """How far each re-estimated layer moved, the largest first."""
-        new = self.statistics.by_name()
-        return worst_first(shift_of(name, old, new[name], eps) for name, (old, eps) in self.before.items())
-
-    def __repr__(self) -> str:
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        return as_html(self)
-
-    def __str__(self) -> str:
-        """What was done, and every layer that was left alone with the reason, one reason a line."""
-        images = f"{self.n_samples:,} images" + (f", read {self.n_passes} times" if self.n_passes > 1 else "")
-        head = f"{len(self.layers)} layers re-estimated from {images}, {self.seconds:.1f} s"
-        return "\n".join([head, *alone(self.left_alone)])
-
-
-def alone(left: dict[str, str]) -> list[str]:
-    """One line for each reason: the layers that were left alone for it, at most three by name."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in left.items():
-        by_reason.setdefault(reason, []).append(name or "the model itself")
-    return [
-        f"left alone: {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}"
-        for reason, names in by_reason.items()
-    ]
 
 
 class FrozenWarning(UserWarning):
@@ -156,7 +96,7 @@ def recalibrate(
         wanted = _check(n_samples, snapshots, estimator, reset)
         if estimator == "exact":
             check_rereadable(batches)
-        ready = _initialised(model, batches, forward)
+        ready = initialised(model, batches, forward)
         find_layers(model, frozen)
         return wanted, ready
 
@@ -247,7 +187,7 @@ def recalibrated(model: nn.Module, batches: Iterable[Any], **settings: Any) -> I
     0.0
     """
     model = inner_of(model)
-    _initialised_only(model)
+    check_initialised(model)
     layers, _ = find_layers(inner_of(model), settings.get("frozen", "auto"))
     before = copies(layers)
     try:
@@ -305,35 +245,3 @@ def _check_taken(wanted: frozenset[int], counter: _Counter) -> None:
     missing = sorted(wanted - set(counter.snapshots))
     if missing:
         raise BnrecalError(f"snapshots: {missing[0]} images are more than the {counter.n_samples} there are")
-
-
-def _initialised(model: nn.Module, batches: Iterable[Any], forward: Forward) -> Iterable[Any]:
-    """Let lazy layers see a first batch, if there are any; returns batches that begin with it again."""
-    if not any(_is_lazy(module) for module in model.modules()):
-        return batches
-    source = iter(batches)
-    first = next(source, None)
-    if first is None:
-        raise BnrecalError("batches: empty, and the model has layers that only a batch can initialise")
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        with torch.no_grad():
-            forward(model, first)
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        raise BnrecalError(f"batch 0: the model raised {what} when it was initialised") from error
-    finally:
-        for module, training in modes:
-            module.training = training
-    return itertools.chain([first], source) if source is batches else batches
-
-
-def _is_lazy(module: nn.Module) -> bool:
-    return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
-
-
-def _initialised_only(model: nn.Module) -> None:
-    if any(_is_lazy(module) for module in model.modules()):
-        raise BnrecalError("the model has layers that were never initialised: run one batch through it first")

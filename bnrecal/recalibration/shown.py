@@ -8,12 +8,9 @@ import html
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bnrecal.recalibration.shift import Shift
-
-if TYPE_CHECKING:
-    from bnrecal.recalibration.recalibrate import Recalibration
 
 WIDTH = 80
 MOST_LAYERS = 10  # of a table that has to fit a screen
@@ -25,7 +22,26 @@ LEGEND = (
 )
 
 
-def as_text(report: "Recalibration") -> str:
+class Told(Protocol):
+    """What is shown of a recalibration (result.py)."""
+
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def n_batches(self) -> int: ...
+    @property
+    def n_passes(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+    @property
+    def left_alone(self) -> dict[str, str]: ...
+    @property
+    def shifts(self) -> list[Shift]: ...
+
+
+def as_text(report: Told) -> str:
     """What was read, how far each layer moved, and what was left alone."""
     lines = [f"Recalibration: {_read(report)}", _counted(report)]
     if report.shifts:
@@ -33,7 +49,7 @@ def as_text(report: "Recalibration") -> str:
     return "\n".join(part for line in lines for part in _wrapped(line))
 
 
-def as_html(report: "Recalibration") -> str:
+def as_html(report: Told) -> str:
     """The same as an HTML fragment, with a row for every layer; all names are escaped."""
     rows = "".join(
         "<tr>"
@@ -75,7 +91,7 @@ def _cells(shift: Shift) -> tuple[str, ...]:
     return name, str(shift.n_channels), *map(_short, figures)
 
 
-def _read(report: "Recalibration") -> str:
+def _read(report: Told) -> str:
     passes = "1 pass" if report.n_passes == 1 else f"{report.n_passes} passes"
     return (
         f"{report.n_samples:,} images in {report.n_batches:,} {_plural('batch', report.n_batches)}, "
@@ -83,12 +99,10 @@ def _read(report: "Recalibration") -> str:
     )
 
 
-def _counted(report: "Recalibration") -> str:
+def _counted(report: Told) -> str:
     """How many layers were re-estimated, and the reasons why others were not."""
     n = len(report.layers)
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in report.left_alone.items():
-        by_reason.setdefault(reason, []).append(name or "the model itself")
+    by_reason = _by_reason(report.left_alone)
     reasons = [
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''} ({reason})"
         for reason, names in list(by_reason.items())[:MOST_REASONS]
@@ -97,6 +111,22 @@ def _counted(report: "Recalibration") -> str:
         reasons.append(f"{len(by_reason) - MOST_REASONS} other reasons in left_alone")
     left = f"; left alone: {'; '.join(reasons)}" if reasons else ""
     return f"{n or 'no'} {_plural('layer', n)} re-estimated{left}"
+
+
+def alone(left: dict[str, str]) -> list[str]:
+    """One line for each reason: the layers that were left alone for it, at most three by name."""
+    return [
+        f"left alone: {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}"
+        for reason, names in _by_reason(left).items()
+    ]
+
+
+def _by_reason(left: dict[str, str]) -> dict[str, list[str]]:
+    """The layers that were left alone, together by their reason."""
+    found: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        found.setdefault(reason, []).append(name or "the model itself")
+    return found
 
 
 def _wrapped(line: str) -> list[str]:

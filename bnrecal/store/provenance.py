@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.store.rows import Row, is_evaluated
+from bnrecal.store.rows import Row
 from bnrecal.study.axes import grid_of
+from bnrecal.study.cells import TRAIN
 from bnrecal.study.inputs import Inputs, valid
-from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipe import Recipe, make_recipe
+from bnrecal.study.recipes import label, varied_fields
 from bnrecal.study.study import Study, make_study
 
 
@@ -41,6 +43,27 @@ def recipe_of(row: Row) -> Recipe | None:
     return valid(Recipe, found, dict.fromkeys(found, f"row {row['key']}: recipe"))
 
 
+def trained_how(rows: Sequence[Row]) -> list[str]:
+    """Of each row's recipe what differs from the defaults or from others; "" of what no study trained."""
+    recipes = [recipe_of(row) for row in rows]
+    told = varied_fields([make_recipe({}), *filter(None, recipes)])
+    return ["" if recipe is None else label(recipe, told) for recipe in recipes]
+
+
+def trained_apart(rows: Sequence[Row]) -> tuple[str, list[str]]:
+    """The same in two parts: what all recipes have in common ("" of a single one), what each has besides."""
+    recipes = [recipe_of(row) for row in rows]
+    trained = [recipe for recipe in recipes if recipe is not None]
+    told = varied_fields([make_recipe({}), *trained])
+    by_some = {name for recipe in trained for name in recipe.unheeded()}.union(varied_fields(trained))
+    common = [name for name in told if name not in by_some] if len(set(trained)) > 1 else []
+    own = [name for name in told if name not in common]
+    return (
+        label(trained[0], common) if common else "",
+        ["" if recipe is None else label(recipe, own) for recipe in recipes],
+    )
+
+
 def study_of(row: Row) -> Study:
     """The study of this row's cell alone; raises BnrecalError where the row cannot be one's."""
     settings = {**inputs_of(row), **grid_of(row), "baseline": False}
@@ -53,11 +76,12 @@ def command_of(row: Row, folder: Path) -> list[str]:
     """The words of the command that does this cell again, into a folder of its own."""
     words = ["bnrecal", "sweep"]
     kept = folder / str(row.get("study"))
-    if row.get("trained") is not None or not is_evaluated(row):  # a recipe has no options, only a file
-        which = [] if not is_evaluated(row) else ["--only", f"key={row['key']}"]
+    is_training = row.get("kind") == TRAIN
+    if row.get("trained") is not None or is_training:  # a recipe has no options, only a file
+        which = [] if is_training else ["--only", f"key={row['key']}"]
         return [*words, "--study", str(kept), *which, *_threads(row), "--out", f"again-{row['key'][:8]}"]
     if kept.parent == folder and kept.is_file():  # a row may name any path; only a file beside it is meant
-        words += ["--study", str(kept)]
+        words += ["--study", str(kept), "--repeats", "1", "--no-reference"]  # of the study this cell alone
     else:
         for name in Inputs.model_fields:
             value = inputs_of(row).get(name)
@@ -75,7 +99,7 @@ def command_of(row: Row, folder: Path) -> list[str]:
 
 def _threads(row: Row) -> list[str]:
     """As many as then: a convolution may round otherwise under another number."""
-    threads = row["environment"].get("threads")
+    threads = row.get("environment", {}).get("threads")
     return ["--threads", str(threads)] if isinstance(threads, int) else []
 
 

@@ -122,8 +122,11 @@ class Store:
     def keep_study(self, study: Study) -> Path:
         """Write the resolved study beside the rows, as a study file of its own; returns its path."""
         values = study.model_dump(mode="json", exclude_none=True)
-        tables = {name: values.pop(name) for name in list(values) if isinstance(values[name], dict)}
-        text = _lines(values) + "".join(f"\n[{name}]\n{_lines(table)}" for name, table in tables.items())
+        tables = values.pop("train", {})
+        of = {"[train]": [tables] if tables else []} if isinstance(tables, dict) else {"[[train]]": tables}
+        text = _lines(values) + "".join(
+            f"\n{head}\n{_lines(table)}" for head, each in of.items() for table in each
+        )
         path = self.folder / f"study-{hashlib.sha256(text.encode()).hexdigest()[:8]}.toml"
         try:
             if not path.exists() or path.read_bytes() != text.encode():

@@ -13,14 +13,14 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from bnrecal.study.axes import LATER
 from bnrecal.study.recipe import Recipe
 
 # Raise when a change of code changes figures: finished cells of the old version are then done again.
 ALGORITHM = 1
 
-STORED = "stored"  # estimates nothing: the network as it came, which every other cell has to beat
-ESTIMATORS = ("ema", "cumulative", "pooled", "exact", STORED)
-MOMENTUM = 0.1  # PyTorch's convention: the weight of the newest batch
+# What one network is re-estimated by when nothing is said: estimator, batch size, images or all there are.
+USUAL = ("pooled", 32, 1024)
 TRAIN = "train"  # the kind of a training's row; a row without a kind is of a recalibrated network
 
 
@@ -105,11 +105,9 @@ class Cell:
     def facts(self) -> dict[str, Any]:
         """The scientific fields of a row, flat; `trained` is the key of the training, if there is one."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.trained is None:  # a key hashes a field that came later only where it is set
-            del found["trained"]
-        else:
+        if self.trained is not None:
             found["trained"] = self.trained.key
-        return found
+        return {name: value for name, value in found.items() if value is not None or name not in LATER}
 
     @cached_property
     def key(self) -> str:

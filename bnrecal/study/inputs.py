@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bnrecal.errors import BnrecalError, unknown_choice
+from bnrecal.study.hints import instead_of
 
 Validated = TypeVar("Validated", bound=BaseModel)
-Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=1, le=8192)]  # pixels
 Unit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -88,4 +88,7 @@ def valid(kind: type[Validated], settings: Mapping[str, Any], places: Mapping[st
         place = places.get(name, name)
         if first["type"] == "extra_forbidden":
             raise unknown_choice("setting", name, kind.model_fields, place) from None
-        raise BnrecalError(f"{place}: {str(first['input'])[:80]!r}: {first['msg']}") from None
+        given = str(first["input"])[:80]
+        meant = instead_of(given) if first["type"] == "int_parsing" else None
+        what = f"{given!r} is no whole number; write {meant}" if meant else f"{given!r}: {first['msg']}"
+        raise BnrecalError(f"{place}: {what}") from None

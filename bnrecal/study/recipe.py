@@ -8,14 +8,15 @@ with one key.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bnrecal.errors import BnrecalError, unknown_choice
-from bnrecal.study.inputs import Count, valid
+from bnrecal.study.axes import Count, Seed
+from bnrecal.study.inputs import valid
 
 # Raise when a change of code changes what a recipe trains: networks of the old version are trained again.
 TRAINING_ALGORITHM = 1
@@ -35,8 +36,14 @@ NORMS: dict[str, tuple[str, ...]] = {
     "brn": (*_BY_BATCH, "rmax", "dmax"),
     "cbn": (*_BY_BATCH, "window", "burn_in"),
     "naive-cbn": (*_BY_BATCH, "window", "burn_in"),
+    "evalnorm": _BY_BATCH,
     "frozen": (),
 }
+# What None stands for in layers and optimisers (bnrecal.norms, bnrecal.optimisers): said, it becomes None.
+# norm_batch is not among them: of the whole batch it is another layer's, and rows are kept that say it.
+OF_LAYERS = {"groups": 32, "window": 4, "burn_in": 0.0}
+ADAPTED = {"lars": "weights", "larc": "all"}
+TRAINED_AS = {"evalnorm": "bn"}  # norms that differ from another in evaluation alone
 RENORM_BOUNDS = {"rmax": 3.0, "dmax": 5.0}  # of brn in the end (Ioffe 2017)
 
 
@@ -82,6 +89,7 @@ class Recipe(BaseModel):
     batch_size: Count = 64  # images of a step
     physical_batch: Count | None = None  # images of a forward; gradients are gathered over a step
     drop_last: bool = True  # images that do not fill the last batch of an epoch are left out of it
+    batches: Literal["shuffled", "class-pairs"] = "shuffled"  # order of an epoch (train/order.py)
     epochs: Count = 10
     optimizer: str = "sgd"
     lr: Positive | None = None  # the highest of the schedule; None: as OPTIMIZERS has it, like two others
@@ -103,7 +111,7 @@ class Recipe(BaseModel):
     trainable: Literal["all", "norm", "last-norm"] = "all"
     sampling: Literal["none", "uniform", "fair"] = "none"  # paths of a supernet
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _settled(self) -> Self:
@@ -122,13 +130,31 @@ class Recipe(BaseModel):
         self.__dict__.update({**filled, **unheeded})  # frozen for everybody else
         for check in _CHECKS:
             check(self)
+        self.__dict__.update(dict.fromkeys(self._said_anyway()))
         return self
+
+    def _said_anyway(self) -> Iterator[str]:
+        """The fields that say what holds where nothing is said."""
+        usual = {
+            **OF_LAYERS,
+            "adapt": ADAPTED.get(self.optimizer),
+            "physical_batch": self.batch_size,
+            **({} if self.schedule == "one-cycle" else {"warmup": 0.0, "warmup_fraction": 0.0}),
+        }
+        return (name for name, value in usual.items() if getattr(self, name) == value)
 
     def unheeded(self) -> set[str]:
         """The fields that change nothing in this recipe, whatever they say."""
         found = _ONLY_SOME_HEED["norm"] - set(NORMS[self.norm])
         found |= _ONLY_SOME_HEED["optimizer"] - set(OPTIMIZERS[self.optimizer].heeds)
         return found | ({"lr_batch"} if self.lr_scaling == "none" else set())
+
+    @property
+    def twin(self) -> "Recipe | None":
+        """The recipe that trains the same weights, where this one's norm differs in evaluation alone."""
+        if self.norm not in TRAINED_AS:
+            return None
+        return self.model_copy(update={"norm": TRAINED_AS[self.norm]})
 
     @property
     def peak_lr(self) -> float:
@@ -196,6 +222,16 @@ def _check_batches(recipe: Recipe) -> None:
             )
 
 
+def _check_pairs(recipe: Recipe) -> None:
+    """Pairs are not cut by the end of a batch; a norm batch of one image has no partner to see."""
+    for name in ("batch_size", "physical_batch", "norm_batch"):
+        size = getattr(recipe, name)
+        if recipe.batches == "class-pairs" and size is not None and size % 2 and size != 1:
+            raise BnrecalError(
+                f"{name}: {size} images cut pairs of one class (batches class-pairs); use an even number"
+            )
+
+
 def _check_schedule(recipe: Recipe) -> None:
     if recipe.warmup is not None and recipe.warmup_fraction is not None:
         raise BnrecalError("warmup, warmup_fraction: two ways to say one thing; give one of them")
@@ -207,4 +243,4 @@ def _check_schedule(recipe: Recipe) -> None:
         raise BnrecalError("nesterov: needs a momentum above 0")
 
 
-_CHECKS: tuple[Callable[[Recipe], None], ...] = (_check_batches, _check_schedule)
+_CHECKS: tuple[Callable[[Recipe], None], ...] = (_check_batches, _check_pairs, _check_schedule)

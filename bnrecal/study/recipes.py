@@ -1,17 +1,26 @@
 """Many recipes from one table, and what to call each beside the others."""
 
 import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.study.inputs import valid
-from bnrecal.study.recipe import Recipe, without_effect
+from bnrecal.study.recipe import OF_LAYERS, Recipe, without_effect
 
 # Fields whose values speak for themselves.
-_PLAIN = ("norm", "optimizer", "schedule", "augment", "precision")
+_PLAIN = ("norm", "batches", "optimizer", "schedule", "augment", "precision")
 _NAMED = {"batch_size": "batch", "bn_momentum": "BN momentum", "weight_decay": "decay"}
-_WITHOUT = {"norm_batch": "whole batch", "physical_batch": "whole step", "clip_norm": "no clipping"}
+_WITHOUT = {
+    "norm_batch": "whole batch",
+    "physical_batch": "whole step",
+    "clip_norm": "no clipping",
+    "warmup": "no warmup",
+    "warmup_fraction": "no warmup",
+    **{name: f"{name.replace('_', ' ')} {value:g}" for name, value in OF_LAYERS.items()},
+}
+MOST = 10_000  # combinations of one table that are looked at
 
 
 def recipes_of(table: Mapping[str, Any], places: Mapping[str, str] | None = None) -> list[Recipe]:
@@ -28,6 +37,11 @@ def recipes_of(table: Mapping[str, Any], places: Mapping[str, str] | None = None
         if isinstance(table[name], list | tuple) and not table[name]:
             raise BnrecalError(f"{places.get(name, name)}: an empty list; needs a value or several")
     values = [_values(name, value) for name, value in table.items()]
+    n = math.prod(map(len, values))
+    if n > MOST:
+        first = next(iter(table))
+        place = places.get(first, "train").removesuffix(f".{first}")
+        raise BnrecalError(f"{place}: {n:,} combinations of its values; at most {MOST:,} are planned at once")
     every = [
         valid(Recipe, dict(zip(table, combination, strict=True)), places)
         for combination in itertools.product(*values)

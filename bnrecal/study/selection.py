@@ -36,6 +36,8 @@ def _same(value: object, text: str) -> bool:
             return value == float(text)
         except ValueError:
             return False
+    if isinstance(value, bool):  # as TOML and as Python write it
+        return text.lower() == str(value).lower()
     return text == ("none" if value is None else str(value))
 
 

@@ -3,40 +3,41 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from bnrecal.errors import BnrecalError, unknown_choice
-from bnrecal.study.cells import ESTIMATORS, MOMENTUM
-from bnrecal.study.inputs import Count, Inputs, valid
+from bnrecal.study.axes import AXES, ESTIMATORS, USUAL, Count, Momentum, Seed
+from bnrecal.study.inputs import Inputs, valid
 
-ARCHS = ("arch1", "arch2", "arch3")
-# The grid of a task when nothing else is said; any other task gets that of "garments".
+# The batch sizes and samples of a task when nothing else is said; any other task gets those of "garments".
 GRIDS = {
-    "garments": ((8, 16, 32, 64), (2560, 5120, 10240)),
+    "garments": (USUAL["bs"], USUAL["samples"]),
     "tiny": ((4, 8), (64, 128)),
 }
 
 
 class Study(Inputs):
-    """A grid: every architecture x batch size x samples x estimator x momentum, on one task."""
+    """A grid: every value of each axis (axes.py) with every value of the others, on one task."""
 
-    arch: tuple[str, ...] = Field(ARCHS, min_length=1)
-    bs: tuple[Count, ...] = Field(GRIDS["garments"][0], min_length=1)
-    samples: tuple[Count, ...] = Field(GRIDS["garments"][1], min_length=1)
-    estimator: tuple[str, ...] = Field(ESTIMATORS[:1], min_length=1)
-    momentum: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((MOMENTUM,), min_length=1)
-    seed: int = Field(0, ge=0, lt=2**63)
+    arch: tuple[str, ...] = Field(USUAL["arch"], min_length=1)
+    bs: tuple[Count, ...] = Field(USUAL["bs"], min_length=1)
+    samples: tuple[Count, ...] = Field(USUAL["samples"], min_length=1)
+    estimator: tuple[str, ...] = Field(USUAL["estimator"], min_length=1)
+    momentum: tuple[Momentum, ...] = Field(USUAL["momentum"], min_length=1)
+    seed: Seed = USUAL["seed"]
     repeats: Count = Field(1, le=1000)  # orders of the images: those of seed, seed + 1, ...
-    train: dict[str, Any] | None = None  # a table of recipe fields, each a value or a list; see recipe.py
+    # A table of recipe fields, each a value or a list (see recipe.py), or several whose recipes are joined.
+    train: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
     baseline: bool = True  # the network as it stands, measured too: what re-estimation has to beat
+    reference: bool = False  # USUAL, measured too: what a dearer setting has to beat
 
     @property
     def seeds(self) -> range:
         return range(self.seed, self.seed + self.repeats)
 
-    @field_validator("arch", "bs", "samples", "estimator", "momentum")
+    @field_validator(*(axis.option for axis in AXES if axis.several))
     @classmethod
     def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(dict.fromkeys(values))

@@ -9,8 +9,8 @@ advised then follows from the rows alone (report/analysis/choice.py), as in `rep
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bnrecal.errors import BnrecalError
@@ -20,8 +20,8 @@ from bnrecal.report.analysis.advice import settings_of
 from bnrecal.report.analysis.sections import sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row, Store
-from bnrecal.study.axes import EXPERIMENT
-from bnrecal.study.cells import STORED, AnyPass
+from bnrecal.study.axes import EXPERIMENT, STORED
+from bnrecal.study.cells import AnyPass
 from bnrecal.study.selection import Choice as Selection
 from bnrecal.sweep.ladders import Ladder, ladders_of, lowest, settle
 from bnrecal.sweep.plan import Plan, plan
@@ -74,7 +74,7 @@ def climb(
     store holds is not measured again and counts no images. Raises BnrecalError if there are too few images
     for two rungs, or for any, and for a study that trains its networks.
     """
-    started = time.perf_counter()
+    spent = _Spent(budget)
     if opened.recipes:
         raise BnrecalError(
             "[train]: advise measures one set of weights an architecture; give trained ones by --weights"
@@ -84,40 +84,14 @@ def climb(
     grid = {"bs": batch_sizes, "samples": tuple(sorted(counts)), "repeats": 1}
     opened = replace(opened, study=opened.study.model_copy(update=grid))
     rounds = _Rounds(opened, store, executor, on_row)
-
-    def in_time(todo: Plan) -> bool:
-        """Whether it was measured before the time was over: on a machine that became busy it may not be."""
-        if not todo.passes:
-            return True  # rows that are there take no time
-        try:
-            with Deadline(max(0.0, started + budget.seconds - time.perf_counter()), _OutOfTime).running():
-                rounds.measure(todo)
-        except _OutOfTime:
-            return False
-        return True
-
     if opened.study.baseline:
         todo = rounds.plan_as_they_stand()
-        if not in_time(todo):
+        if not spent.in_time(rounds, todo):
             raise BnrecalError("--max-seconds: over before anything was measured; give more")
         rounds.read(todo)
-    spent = 0
     while climbing := lowest(ladders):
-        rungs: list[tuple[Ladder, Plan]] = []
-        for ladder in climbing:
-            todo = rounds.plan(ladder, ladder.next_count or 0)
-            # a rung costs at most twice the one before
-            expected_s = 2 * sum(one.last_s for one in (ladder, *(other for other, _ in rungs)))
-            late = time.perf_counter() - started + expected_s > budget.seconds
-            reads = max((one.n_samples for one in todo.passes), default=0)
-            if todo.passes and ladder.rungs and late:
-                ladder.stopped = "out of time"
-            elif budget.images is not None and spent + reads > budget.images:
-                ladder.stopped = "out of images"
-            else:
-                spent += reads
-                rungs.append((ladder, todo))
-        cut = not in_time(rounds.merged(rungs))
+        rungs = spent.on_rungs(rounds, climbing)
+        cut = not spent.in_time(rounds, rounds.merged(rungs))
         rounds.hang(rungs)
         for ladder, _ in rungs if cut else ():
             ladder.stopped = ladder.stopped or "out of time"
@@ -125,13 +99,59 @@ def climb(
     for ladder in ladders:
         ladder.stopped = ladder.stopped or "all images read"
     if not any(ladder.rungs for ladder in ladders):
-        if rounds.failed:
-            first = rounds.failed[0]
-            raise BnrecalError(f"{first['arch']}: nothing could be measured: {first['error']}")
-        if any(ladder.stopped == "out of time" for ladder in ladders):
-            raise BnrecalError("--max-seconds: over before anything was measured; give more")
-        raise BnrecalError("--max-images: too few for a single batch of every estimator; give more")
-    return Climbed(tuple(ladders), rounds.known(), tuple(rounds.failed), time.perf_counter() - started)
+        raise _nothing_measured(rounds, ladders)
+    return Climbed(tuple(ladders), rounds.known(), tuple(rounds.failed), spent.seconds)
+
+
+def _nothing_measured(rounds: "_Rounds", ladders: Iterable[Ladder]) -> BnrecalError:
+    """Why: the first failure, or which part of the budget was too small."""
+    if rounds.failed:
+        first = rounds.failed[0]
+        return BnrecalError(f"{first['arch']}: nothing could be measured: {first['error']}")
+    if any(ladder.stopped == "out of time" for ladder in ladders):
+        return BnrecalError("--max-seconds: over before anything was measured; give more")
+    return BnrecalError("--max-images: too few for a single batch of every estimator; give more")
+
+
+@dataclass
+class _Spent:
+    """What a climb has used of its budget, and what it may still do."""
+
+    budget: Budget
+    started: float = field(default_factory=time.perf_counter)
+    images: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def in_time(self, rounds: "_Rounds", todo: Plan) -> bool:
+        """Measure, and tell whether that ended before the time did: on a busy machine it may not."""
+        if not todo.passes:
+            return True  # rows that are there take no time
+        try:
+            with Deadline(max(0.0, self.budget.seconds - self.seconds), _OutOfTime).running():
+                rounds.measure(todo)
+        except _OutOfTime:
+            return False
+        return True
+
+    def on_rungs(self, rounds: "_Rounds", climbing: Iterable[Ladder]) -> list[tuple[Ladder, Plan]]:
+        """The next rung of each ladder that the budget allows; the other ladders stop."""
+        rungs: list[tuple[Ladder, Plan]] = []
+        for ladder in climbing:
+            todo = rounds.plan(ladder, ladder.next_count or 0)
+            # a rung costs at most twice the one before
+            expected_s = 2 * sum(one.last_s for one in (ladder, *(other for other, _ in rungs)))
+            reads = max((one.n_samples for one in todo.passes), default=0)
+            if todo.passes and ladder.rungs and self.seconds + expected_s > self.budget.seconds:
+                ladder.stopped = "out of time"
+            elif self.budget.images is not None and self.images + reads > self.budget.images:
+                ladder.stopped = "out of images"
+            else:
+                self.images += reads
+                rungs.append((ladder, todo))
+        return rungs
 
 
 class _Rounds:
@@ -191,7 +211,7 @@ class _Rounds:
 
     def _plan(self, **grid: Any) -> Plan:
         """Those of these cells without a row, and those that failed before this call."""
-        study = self.opened.study.model_copy(update={"baseline": False, **grid})
+        study = self.opened.study.model_copy(update={"baseline": False, "reference": False, **grid})
         opened = Opened(study, self.opened.task, self.opened.source)
         again = plan(opened, self.store, Selection(retry_failed=True))
         return _merged(opened, [plan(opened, self.store), replace(again, cells=())])

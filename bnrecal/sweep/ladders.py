@@ -8,8 +8,8 @@ from bnrecal.errors import BnrecalError
 from bnrecal.plan.opened import Opened
 from bnrecal.report.analysis.choice import Setting, gaps
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.study.axes import short_rule
-from bnrecal.study.cells import STORED, n_updates
+from bnrecal.study.axes import STORED, short_rule
+from bnrecal.study.cells import n_updates
 
 FEWEST_IMAGES = 64
 FAR = 16  # times the images of another estimator that are enough: then it is not worth going on

@@ -1,5 +1,6 @@
 """Outcomes as rows."""
 
+from dataclasses import asdict
 from typing import Any
 
 from bnrecal.executors.executor import Outcome
@@ -48,4 +49,6 @@ def _of_its_kind(outcome: Outcome) -> dict[str, Any]:
         **({} if cell.trained is None else {"recipe": cell.trained.recipe.facts()}),
         **dict.fromkeys(FIGURES),
         "evaluation_batch": outcome.evaluation_batch,
+        **({} if outcome.prepared is None else {"preparation": outcome.prepared.facts()}),
+        **({} if outcome.left_alone is None else {"left_alone": asdict(outcome.left_alone)}),
     }

@@ -69,7 +69,7 @@ def plan(opened: Opened, store: Store, choice: Choice | None = None) -> Plan:
     cells = cells_of(opened)
     status = store.seen().status
     done = {key for key, found in status.items() if found == "done"}
-    failed = status.keys() - done
+    failed = {key for key, found in status.items() if found == "failed"}
     if choice.retry_failed:  # a sweep that was stopped may not have come to the cells of a failed training
         failed |= {cell.key for cell in cells if cell.trained and cell.trained.key in failed} - done
     left = choice.among(cells, done, failed)
@@ -81,7 +81,8 @@ def plan(opened: Opened, store: Store, choice: Choice | None = None) -> Plan:
     ]
     todo: tuple[AnyCell, ...] = (*trainings, *left)
     n_rows = {cell.key: store.seen().n_rows.get(cell.key, 0) for cell in todo}
-    n_kept = sum(cell.key in status for cell in cells) - sum(cell.key in status for cell in left)
+    with_result = done | failed  # a cell that was left out by --stop-when-sure has none
+    n_kept = sum(cell.key in with_result for cell in cells) - sum(cell.key in with_result for cell in left)
     passes: tuple[AnyPass, ...] = (*map(TrainingPass, trainings), *passes_of(left))
     return Plan(opened, tuple(cells), passes, n_rows, n_kept)
 

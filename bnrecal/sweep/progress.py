@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from bnrecal.report.formats.grid import Place, grid_table, place_of
-from bnrecal.store.rows import Row, is_evaluated
+from bnrecal.store.rows import SKIPPED, Row, is_evaluated
 from bnrecal.study.axes import label, varied
 from bnrecal.study.cells import AnyPass, Cell, TrainingPass, trained_name
 from bnrecal.study.recipe import Recipe
@@ -104,12 +104,19 @@ class SweepProgress:
             what = f"{todo.first.arch} as it stands" if size is None else f"{todo.first.arch} bs {size}"
         self.bar.update(self.task, advance=n, description=what)
 
+    def note(self, said: str) -> None:
+        """A line beside those of the cells."""
+        self.console.print(f"note: {said}", markup=False, highlight=False, soft_wrap=True)
+
     def _variant(self, recipe: Recipe) -> str:
         return variant(recipe, self.varied_in_training)
 
     def cell(self, row: Row, n_evaluated: int) -> None:
         """A cell is on disk; `n_evaluated` images were evaluated for it."""
         self.n_done += 1
+        if row["status"] == SKIPPED:
+            self._skipped(row, n_evaluated)
+            return
         if not is_evaluated(row):
             self._trained(row)
             return
@@ -129,6 +136,14 @@ class SweepProgress:
             tail += f", {self._left()}"
         if not (self.console.is_terminal and self.planned) or row["status"] == "failed":
             self.console.print(f"{head}: {tail}", markup=False, highlight=False, soft_wrap=True)
+
+    def _skipped(self, row: Row, n_evaluated: int) -> None:
+        """A line for a cell that is left out, with the reason; its images are no longer to come."""
+        self.n_images -= n_evaluated
+        self.bar.update(self.task, total=self.n_images)
+        self.rows.append(row)
+        head = f"[{self.n_done}/{self.n_cells}] {label(row, self.varied)}"
+        self.console.print(f"{head}: skipped, {row['reason']}", markup=False, highlight=False, soft_wrap=True)
 
     def _trained(self, row: Row) -> None:
         """A line for a network that is trained, or could not be."""

@@ -26,12 +26,13 @@ def sweep(
     on_images: OnImages,
     on_wait: Callable[[int], None] = lambda n: None,
     study: str | None = None,
+    on_note: Callable[[str], None] = lambda said: None,
 ) -> Generator[Row, None, None]:
     """Run the plan's passes; each yielded row is already on disk.
 
     Cells another sweep has taken are waited for, and done here should it end without them; `on_wait`
     is told how many. Cells whose training failed are failed rows. `study` names the study file kept beside
-    the rows.
+    the rows. `on_note` is told what else the user should know, such as that a checkpoint was damaged.
     """
     claimed = Claimed(store, store.claims(), plan.n_rows)
     left: Sequence[AnyCell] = plan.todo
@@ -40,7 +41,8 @@ def sweep(
             share = Share(claimed, left)
             for outcome in _outcomes(share, executor, store, on_images):
                 row = row_of(outcome, plan.study, study)
-                _keep(outcome, row, store.folder)
+                for note in (*outcome.notes, *_keep(outcome, row, store.folder)):
+                    on_note(note)
                 store.append(row)
                 claimed.claims.release(outcome.cell.key)
                 if isinstance(outcome.cell, Training):
@@ -71,11 +73,17 @@ def _lost(share: Share, store: Store) -> Iterator[Outcome]:
         yield from failed([cell], "", NOT_TRAINED, reason)
 
 
-def _keep(outcome: Outcome, row: Row, folder: Path) -> None:
-    """What belongs to a row besides it, before it is written."""
+def _keep(outcome: Outcome, row: Row, folder: Path) -> Iterator[str]:
+    """What belongs to a row besides it, before it is written; yields what is to be said of it."""
     if row["status"] != "done":
         return
     if outcome.evidence:
         evidence.keep(folder, row["key"], outcome.evidence)
-    if outcome.artefact is not None:
-        unpack(outcome.artefact, trained_folder(folder) / row["key"])
+    if outcome.artefact is not None and isinstance(outcome.cell, Training):
+        from bnrecal.measure.trained import moved_aside
+
+        place = trained_folder(folder) / row["key"]
+        moved = moved_aside(outcome.cell, place)
+        if moved is not None:
+            yield moved
+        unpack(outcome.artefact, place)

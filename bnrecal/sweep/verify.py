@@ -28,16 +28,17 @@ class Comparison:
     again: dict[str, float | None] | None = None
     error: str | None = None  # why there is nothing to compare
 
-    def differs(self, tolerance: float) -> bool:
+    def differs(self, by: float) -> bool:
+        """Whether a figure is another one by more than that."""
         if self.again is None:
             return False
-        return any(not _close(self.row[name], self.again[name], tolerance) for name in FIGURES)
+        return any(not _close(self.row[name], self.again[name], by) for name in FIGURES)
 
 
-def _close(before: float | None, after: float | None, tolerance: float) -> bool:
+def _close(before: float | None, after: float | None, by: float) -> bool:
     if before is None or after is None:
         return before is after
-    return abs(before - after) <= tolerance  # False for NaN
+    return abs(before - after) <= by  # False for NaN
 
 
 def drawn(rows: Sequence[Row], n: int, seed: int) -> list[Row]:

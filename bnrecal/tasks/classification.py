@@ -37,9 +37,10 @@ class Classification(ImageTask):
         scored = self.evaluated if places is None else self.evaluated[places]
         return float(np.mean(found == self.evaluation_labels[scored]))
 
-    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
+    def evidence(self, parts: PredictionParts, places: Int64s | None = None) -> dict[str, NDArray[Any]]:
         """One bit an image: whether its class is right."""
-        right = _joined(parts) == self.evaluation_labels[self.evaluated]
+        scored = self.evaluated if places is None else self.evaluated[places]
+        right = _joined(parts) == self.evaluation_labels[scored]
         return {"correct": right.astype(np.uint8)}
 
 

@@ -71,8 +71,8 @@ class Garments:
     def score_evaluation(self, parts: PredictionParts, places: Int64s | None = None) -> float:
         return map50(self.evaluation_truth(places), Detections.join(parts))
 
-    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
-        return evidence(self.evaluation_truth(), Detections.join(parts))
+    def evidence(self, parts: PredictionParts, places: Int64s | None = None) -> dict[str, NDArray[Any]]:
+        return evidence(self.evaluation_truth(places), Detections.join(parts))
 
     def calibration_truth(self, ids: Int64s) -> GroundTruth:
         return GroundTruth(len(ids), *self.training_scenes.objects(ids))

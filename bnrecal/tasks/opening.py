@@ -91,7 +91,12 @@ def check_places(inputs: Inputs, taken: tuple[str, ...]) -> None:
     """Refuse an option that says where images are to a task that has no use for it."""
     for name in _PLACES:
         if name not in taken and getattr(inputs, name) is not None:
-            ways = ", ".join(f"--{n}" for n in taken) or "no such option, it brings its images along"
+            if not taken:
+                raise BnrecalError(
+                    f"--{name}: task {inputs.task} brings its images along; for your own give --task, one of "
+                    f"{', '.join(task for task in OPENERS if name in OPENERS[task][2])}"
+                )
+            ways = ", ".join(f"--{n}" for n in taken)
             raise BnrecalError(f"--{name}: task {inputs.task} does not use it; it takes {ways}")
 
 
@@ -109,9 +114,16 @@ def check_unshaped(inputs: Inputs) -> None:
 def _path(inputs: Inputs, name: str) -> Path:
     value = getattr(inputs, name)
     if value is None:
-        ways = ", ".join(f"--{n}" for n in OPENERS[inputs.task][2])
-        raise BnrecalError(f"--{name}: task {inputs.task} needs it; it takes {ways}")
+        missing = [f"--{n}" for n in OPENERS[inputs.task][2] if _is_missing(inputs, n)]
+        if inputs.image_size is None and inputs.transforms is None and inputs.task not in SETS:
+            missing.append("--image-size")  # or --preprocess model, as its own message says
+        raise BnrecalError(f"--{name}: task {inputs.task} needs {', '.join(missing)}")
     return Path(value)
+
+
+def _is_missing(inputs: Inputs, name: str) -> bool:
+    """Whether this place of images is not given; a list may name whole paths."""
+    return getattr(inputs, name) is None and (inputs.task, name) != ("csv", "images")
 
 
 def _classification(inputs: Inputs, calibration: LabelledImages, evaluation: LabelledImages) -> Task:
@@ -169,8 +181,11 @@ def _preprocessing(inputs: Inputs, images: LabelledImages | BoxedImages, fit: st
 
 
 def _by_user(inputs: Inputs, name: str, images: LabelledImages | BoxedImages, channels: int) -> Preprocessing:
-    if inputs.image_size is not None or inputs.resize is not None or inputs.fit is not None:
-        raise BnrecalError("--transforms: replaces --image-size, --resize and --fit; give one or the other")
+    shaping = (inputs.image_size, inputs.fit, inputs.resize, inputs.interpolation)
+    if any(value is not None for value in shaping):
+        raise BnrecalError(
+            "--transforms: replaces --image-size, --fit, --resize and --interpolation; give one or the other"
+        )
     sample = _sample(images, inputs.skip_bad_images)
     if not inputs.allow_random_transforms:
         check_not_random(name, sample, channels)

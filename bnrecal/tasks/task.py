@@ -78,8 +78,8 @@ class Task(Protocol):
         """
         ...
 
-    def evidence(self, parts: PredictionParts) -> dict[str, NDArray[Any]]:
-        """What that score rests on, image by image, from which intervals are drawn.
+    def evidence(self, parts: PredictionParts, places: Int64s | None = None) -> dict[str, NDArray[Any]]:
+        """What that score rests on, image by image, from which intervals are drawn; `places` as there.
 
         For top1 {"correct": uint8 (images,)}, for map50 what `bnrecal.metrics.map50.evidence` gives.
         """

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnrecal.data.draws import Int64s, permutation, stream_key
+from bnrecal.data.draws import Int64s
 from bnrecal.errors import BnrecalError
 from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.task import Task
 from bnrecal.train.augment import Views, viewed, views
+from bnrecal.train.order import epoch_order, labels_for
+from bnrecal.train.ranks import ALONE, Ranks
+from bnrecal.train.shards import check_shards, forwards, shards
 
 _READ_AHEAD = 512  # images read at a time, about
 _READ_AHEAD_BYTES = 2**25
@@ -27,15 +30,22 @@ class Batches:
     recipe: Recipe
     device: torch.device
     ids: Int64s  # of all calibration images, sorted
+    labels: Int64s | None  # their classes, where batches are made by them
+    ranks: Ranks = ALONE
 
     @classmethod
-    def of(cls, task: Task, recipe: Recipe, device: torch.device) -> "Batches":
-        """Raises BnrecalError if the task has less than a batch."""
+    def of(cls, task: Task, recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> "Batches":
+        """Raises BnrecalError if the task has less than a batch, a forward too few images to share, or no
+        classes to make batches by.
+        """
         if task.n_calibration < recipe.batch_size:
             raise BnrecalError(
                 f"batch_size: {recipe.batch_size} images, task {task.name} has {task.n_calibration}"
             )
-        return cls(task, recipe, device, np.sort(task.order(0)))
+        ids = np.sort(task.order(0))
+        made = cls(task, recipe, device, ids, labels_for(task, recipe, ids), ranks)
+        check_shards(set(np.diff(made._ends()).tolist()), recipe, ranks.n)
+        return made
 
     @property
     def steps(self) -> int:
@@ -54,18 +64,30 @@ class Batches:
         return ends if self.recipe.drop_last or rest < 2 else [*ends, ends[-1] + rest]
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(network input, places of the images among all) for each step of epoch 0, 1, ..."""
-        order = permutation(stream_key("train-order", self.recipe.seed, epoch), len(self.ids))
+        """(network input, places of the step's images among all) for each step of epoch 0, 1, ...
+
+        The input has this process' images, those of one forward after another; the places are of all.
+        """
+        order = epoch_order(self.recipe.seed, epoch, len(self.ids), self.labels)
         seen = views(self.recipe.augment, self.recipe.seed, epoch, np.arange(len(self.ids)))
         ends = self._ends()
         together = self._read_together()
         for first in range(0, len(ends) - 1, together):
             chunk = ends[first : first + together + 1]
-            at = order[chunk[0] : chunk[-1]]
-            images, places = self._read(at), torch.from_numpy(at).to(self.device)
-            for start, stop in itertools.pairwise(chunk):
-                here = slice(start - chunk[0], stop - chunk[0])
-                yield self._input(images[here], None if seen is None else seen[at[here]]), places[here]
+            places = torch.from_numpy(order[chunk[0] : chunk[-1]]).to(self.device)
+            own = [order[self._own(start, stop)] for start, stop in itertools.pairwise(chunk)]
+            images = torch.split(self._read(np.concatenate(own)), [len(at) for at in own])
+            for at, here, (start, stop) in zip(own, images, itertools.pairwise(chunk), strict=True):
+                of_step = slice(start - chunk[0], stop - chunk[0])
+                yield self._input(here, None if seen is None else seen[at]), places[of_step]
+
+    def _own(self, start: int, stop: int) -> Int64s:
+        """Where in an epoch's order this process' images of the step from `start` to `stop` are."""
+        cuts = [
+            shards(whole, self.recipe, self.ranks.n)[self.ranks.rank]
+            for whole in forwards(stop - start, self.recipe)
+        ]
+        return start + np.concatenate([np.arange(cut.start, cut.stop) for cut in cuts])
 
     def _read_together(self) -> int:
         """Batches that are read at once."""

@@ -63,6 +63,8 @@ def finished(folder: Path, identity: str) -> Trained | None:
         trained = None
     except (OSError, ValueError) as error:
         raise BnrecalError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(trained, dict | None):
+        raise BnrecalError(f"{path}: damaged: trained is {trained!r}")
     weights = folder / WEIGHTS
     if trained is None:
         if weights.exists() and not (folder / NAME).exists():
@@ -97,6 +99,26 @@ def resumed(folder: Path, identity: str) -> tuple[Checkpoint | None, str | None]
     return found, None
 
 
+def moved_aside(folder: Path, identity: str) -> str | None:
+    """Away, under another name, with what is of another training or cannot be read; what to say of it.
+
+    For folders that are named by what is trained in them. What can be gone on with stays, and so does
+    anything this process may not move.
+    """
+    try:
+        if finished(folder, identity) is None:
+            resumed(folder, identity)
+        return None
+    except BnrecalError as error:
+        reason = str(error).partition(";")[0]
+    n = 1
+    while (aside := folder.with_name(f"{folder.name}.aside-{n}")).exists():
+        n += 1
+    with writing(folder):
+        folder.rename(aside)
+    return f"{reason}; moved to {aside.name}, trained anew"
+
+
 def begin(folder: Path, log: list[dict[str, Any]]) -> None:
     """Make the folder, with the log of the epochs that are done."""
     with writing(folder):
@@ -123,6 +145,18 @@ def finish(
         write_whole(folder / RECIPE, recipe_text(recipe, trained).encode())
         remove_checkpoint(folder)
     return Trained(weights, sha256, log)
+
+
+def adopt(found: Trained, folder: Path, recipe: Recipe, identity: str) -> Trained:
+    """The network of another folder in this one, under its own recipe; the log is that of the training."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in found.log).encode())
+        write_whole(folder / WEIGHTS, found.weights.read_bytes())
+        trained = {"identity": identity, "recipe": recipe.key, "weights_sha256": found.sha256}
+        write_whole(folder / RECIPE, recipe_text(recipe, trained).encode())
+        remove_checkpoint(folder)
+    return Trained(folder / WEIGHTS, found.sha256, found.log)
 
 
 def _sha256(path: Path) -> str:

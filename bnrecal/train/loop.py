@@ -29,6 +29,7 @@ from bnrecal.train.indicator import indicators
 from bnrecal.train.numerics import repeatable, seed_epoch
 from bnrecal.train.objective import objective_of
 from bnrecal.train.paths import check_choices, paths
+from bnrecal.train.ranks import ALONE, Ranks
 from bnrecal.train.schedule import learning_rate
 from bnrecal.train.step import Learning
 
@@ -63,44 +64,69 @@ def train(
     on_progress: OnProgress = lambda _: None,
     check: Callable[[], None] = lambda: None,
     evaluate: Callable[[nn.Module], float] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train on all calibration images of the task, in `folder`, from where a checkpoint there stands.
 
     Writes log.jsonl (a line an epoch), checkpoint, and at the end weights.safetensors and recipe.toml; a
     folder that holds the finished network is left as it is. A supernet's log has the BN indicator of each
     candidate. `learner` is used up. `check` is called before every step and may raise. `evaluate` gives a
-    metric after each epoch, for the log.
+    metric after each epoch, for the log. Of several processes (`ranks`) the first one alone reads and writes
+    `folder`, shows progress and evaluates.
 
     Raises NotANumberError for a loss that is not finite, BnrecalError for a recipe that does not fit task or
     network, a folder of another training, and a disk that takes no more.
     """
     identity = identity_of(recipe, task, learner)
-    finished = folders.finished(folder, identity)
+    _check_same(ranks, identity)
+    finished, before, note = ranks.told(_found(folder, identity) if ranks.is_first else (None, None, None))
     if finished is not None:
         return finished
-    batches = Batches.of(task, recipe, device)
+    batches = Batches.of(task, recipe, device, ranks)
     objective = objective_of(task, learner.head, recipe, device)
     _check_sampling(recipe, learner)
     with repeatable(device):
-        learning = Learning.of(learner, recipe, objective, device, batches.steps)
+        learning = Learning.of(learner, recipe, objective, device, batches.steps, ranks)
         if learning.choices is not None and recipe.sampling != "none":
             check_choices(recipe.sampling, learning.choices.sizes)
-        before, note = folders.resumed(folder, identity)
         if before is not None:
             learning.load(before.state)
         log = before.log if before is not None else []
-        folders.begin(folder, log)
+        if ranks.is_first:
+            folders.begin(folder, log)
         shown = _Shown(recipe, batches, device, on_progress, note)
         shown.start(len(log))
         for epoch in range(len(log), recipe.epochs):
             entry = _epoch(learning, batches, epoch, shown, check)
-            if evaluate is not None:
+            ranks.check_together(learning.module.state_dict(), device)
+            if evaluate is not None and ranks.is_first:
                 entry["metric"] = _evaluated(learning.module, evaluate)
             if learning.choices is not None:
                 entry["bn_indicator"] = indicators(learning.choices)
             log = [*log, entry]
-            folders.keep(folder, Checkpoint(identity, learning.state(), log))
-        return folders.finish(folder, learning.module, recipe, identity, log)
+            if ranks.is_first:
+                folders.keep(folder, Checkpoint(identity, learning.state(), log))
+        made = None
+        if ranks.is_first:
+            made = folders.finish(folder, learning.module, recipe, identity, log)
+        made = ranks.told(made)
+        assert made is not None
+        return made
+
+
+def _found(folder: Path, identity: str) -> tuple[Trained | None, Checkpoint | None, str | None]:
+    """(the finished network of this folder, the checkpoint to go on from, a note for the user)."""
+    finished = folders.finished(folder, identity)
+    return (finished, None, None) if finished is not None else (None, *folders.resumed(folder, identity))
+
+
+def _check_same(ranks: Ranks, identity: str) -> None:
+    """Raise BnrecalError where this process is to train something else than the first one."""
+    if ranks.told(identity) != identity:
+        raise BnrecalError(
+            f"process {ranks.rank} of {ranks.n} has another recipe, other images or another network than the "
+            "first one"
+        )
 
 
 def identity_of(recipe: Recipe, task: Task, learner: Learner) -> str:
@@ -131,7 +157,7 @@ def _epoch(
 ) -> Epoch:
     """All steps of an epoch; its line of the log."""
     recipe, steps = learning.recipe, batches.steps
-    seed_epoch(recipe.seed, epoch)
+    seed_epoch(recipe.seed, epoch, batches.ranks.rank)
     sizes = learning.choices.sizes if learning.choices is not None else ()
     taken = paths(recipe.sampling, recipe.seed, epoch, steps, sizes).tolist() if sizes else [[]] * steps
     losses = _Losses(epoch, learning.device)
@@ -153,6 +179,7 @@ def _epoch(
         "lr": lr,
         "images_per_s": round(n_images / seconds),
         "seconds": round(seconds, 1),
+        **({"processes": batches.ranks.n} if batches.ranks.n > 1 else {}),
     }
 
 

@@ -26,6 +26,7 @@ class Conversion:
 
 def training_conversion(recipe: Recipe) -> Conversion | None:
     """From the network as its source makes it to the one that is trained; None if that is the same."""
+    recipe = recipe.twin or recipe
     if recipe.norm == "bn" and recipe.norm_batch is None:
         return None
     return Conversion(recipe.norm, recipe.norm_batch, recipe.groups, recipe.window, recipe.rmax, recipe.dmax)
@@ -34,10 +35,13 @@ def training_conversion(recipe: Recipe) -> Conversion | None:
 def evaluation_conversion(recipe: Recipe) -> Conversion | None:
     """The same for a network to be evaluated or recalibrated with trained weights.
 
-    To be given to `networks.of`. In evaluation a BatchNorm does not know how many images it saw in training.
+    To be given to `networks.of`. In evaluation a BatchNorm does not know how many images it saw in training,
+    but for EvalNorm, which reckons with them.
     """
     if recipe.norm == "bn":
         return None
+    if recipe.norm == "evalnorm":
+        return Conversion(recipe.norm, recipe.norm_batch or recipe.forward_batch)
     return Conversion(recipe.norm, None, recipe.groups, recipe.window, recipe.rmax, recipe.dmax)
 
 

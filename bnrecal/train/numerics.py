@@ -35,6 +35,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before
 
 
-def seed_epoch(seed: int, epoch: int) -> None:
-    """What dropout and its like draw in this epoch follows from (seed, epoch) alone."""
-    torch.manual_seed(stream_key("train-torch", seed, epoch) >> 1)  # torch takes 63 bits of it
+def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
+    """What dropout and its like draw in this epoch follows from (seed, epoch) and the process alone."""
+    name = f"train-torch-{rank}" if rank else "train-torch"  # processes with one stream would draw alike
+    torch.manual_seed(stream_key(name, seed, epoch) >> 1)  # torch takes 63 bits of it

@@ -20,6 +20,9 @@ from bnrecal.train.norms import (
 from bnrecal.train.numerics import autocast, gradient_scaler
 from bnrecal.train.objective import Objective
 from bnrecal.train.parameters import make_optimiser, set_learning_rate, set_trainable
+from bnrecal.train.ranks import ALONE, Ranks
+from bnrecal.train.shards import forwards, shards
+from bnrecal.train.together import Together
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,35 @@ class Learning:
     scaler: torch.amp.GradScaler
     objective: Objective
     device: torch.device
+    together: Together
 
     @classmethod
     def of(
-        cls, learner: Learner, recipe: Recipe, objective: Objective, device: torch.device, steps: int
+        cls,
+        learner: Learner,
+        recipe: Recipe,
+        objective: Objective,
+        device: torch.device,
+        steps: int,
+        ranks: Ranks = ALONE,
     ) -> "Learning":
         """Raises BnrecalError for what the network has not: normalisations to train, or to convert."""
         convert = training_conversion(recipe)
         module = learner.module if convert is None else convert(learner.module)
+        together = Together(ranks)
+        module = together.synchronised(module)
         module = module.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         set_momentum(module, recipe.bn_momentum)
         set_burn_in(module, recipe, steps)
         choices = None if learner.choices is None else learner.choices(module)
         parameters = set_trainable(module, recipe.trainable, choices)
+        forward = learner.forward
+        if choices is None:
+            forward = together.wrapped(module, forward)
         return cls(
             recipe,
             module,
-            learner.forward,
+            forward,
             choices,
             parameters,
             renorm_layers(module),
@@ -60,6 +75,7 @@ class Learning:
             gradient_scaler(recipe.precision, device),
             objective,
             device,
+            together,
         )
 
     def step(
@@ -67,32 +83,43 @@ class Learning:
     ) -> Tensor:
         """Change the weights once; the mean loss of the batch over the paths, a scalar without gradient.
 
-        `done`: the part of all steps that lie behind.
+        `images` are this process' of the step, `at` the places of all. `done`: the part of all steps that
+        lie behind.
         """
         set_renorm_bounds(self.renorm, self.recipe, done)
         set_learning_rate(self.optimiser, lr)
         self.optimiser.zero_grad(set_to_none=True)
         modules = [self._path(path) for path in paths] if paths else [self.module]
         losses = [self._gradients(module, images, at) for module in modules]
+        self.together.end_step(self.parameters)
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        return self.together.ranks.summed(losses[0] if len(losses) == 1 else torch.stack(losses).mean())
 
     def _path(self, path: Sequence[int]) -> nn.Module:
         assert self.choices is not None
         return self.choices.path(path).train()
 
     def _gradients(self, module: nn.Module, images: Tensor, at: Tensor) -> Tensor:
-        """Add the gradients of the batch's mean loss, by parts of so many images as fit a forward."""
-        size = self.recipe.forward_batch
-        if size >= len(at):
+        """Add the gradients of the batch's mean loss, by parts of so many images as fit a forward.
+
+        Returns this process' part of that loss.
+        """
+        ranks, cut = self.together.ranks, forwards(len(at), self.recipe)
+        if len(cut) == ranks.n == 1:
             return self._part(module, images, at, 1.0)
-        whole = self.objective.weight(at)
-        parts = zip(torch.split(images, size), torch.split(at, size), strict=True)
-        losses = [self._part(module, x, a, self.objective.weight(a) / whole) for x, a in parts]
+        weight, losses, begins = self.objective.weight(at), [], 0
+        for k, forward in enumerate(cut):
+            shares = shards(forward, self.recipe, ranks.n)
+            own = shares[ranks.rank]
+            x, a = images[begins : begins + own.stop - own.start], at[own]
+            begins += len(x)
+            share = self.objective.weight(a) / weight
+            with self.together.forward(shares, k == len(cut) - 1):
+                losses.append(self._part(module, x, a, share))
         return torch.stack(losses).sum()
 
     def _part(self, module: nn.Module, images: Tensor, at: Tensor, share: float) -> Tensor:
@@ -101,7 +128,8 @@ class Learning:
         loss = self.objective.loss(output, at)
         if share != 1.0:
             loss = loss * share
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaled = loss if self.together.scale == 1.0 else loss * self.together.scale
+        self.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def state(self) -> dict[str, Any]:

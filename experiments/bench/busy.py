@@ -1,29 +1,36 @@
 """Passes on a quiet and on a busy machine, under several ways for OpenMP's threads to wait.
 
-    python experiments/bench/busy.py [rounds [settings, comma list]]
+    python experiments/bench/busy.py [seconds [settings, comma list]]
 
 Every setting is a process of its own that stays open (OpenMP reads its variables when torch is loaded), and
-is told which pass to run; all of them run it in turn, in changing order, first on the machine as it is, then
-beside as many spinning processes as there are processors. Prints median seconds of the update pass and of
-the whole pass, and each as a ratio to the best quiet one.
+is told which pass to run. In a round all of them run it one after another, in changing order, between two
+runs of torch's own way; what is compared is the ratio to the geometric mean of these two, so that what slows
+the machine for longer than a round cancels. Passes are short and rounds many: the median of their ratios is
+told with its 95 % interval (bootstrap over rounds). Three fifths of the seconds (300) go to the machine as
+it is, the rest beside as many spinning processes as there are processors.
 """
 
 import json
+import math
 import os
 import random
 import statistics
 import subprocess
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 PASSES = {  # task, architecture, batch size, samples
     "tiny bs 8": ("tiny", "arch1", 8, 256),
-    "default bs 8": ("garments", "arch1", 8, 2560),
+    "default bs 8": ("garments", "arch1", 8, 1280),
     "default bs 64": ("garments", "arch3", 64, 2560),
 }
+OWN = "as torch does"  # what the others are compared with
+QUIET_LIMIT, BUSY_LIMIT = 1.05, 3.0  # times torch's own way on the quiet machine
 SETTINGS: dict[str, dict[str, str]] = {
-    "as torch does": {},
+    OWN: {},
     "spin 1000": {"GOMP_SPINCOUNT": "1000"},
     "spin 5000": {"GOMP_SPINCOUNT": "5000"},
     "spin 20000": {"GOMP_SPINCOUNT": "20000"},
@@ -48,21 +55,30 @@ threads = Threads(None if os.environ.get("FOLLOW") else torch.get_num_threads(),
 def opened(name, arch, bs, n):
     settings = dict(task=name, arch=[arch], bs=[bs], samples=[n], baseline=False)
     opened = open_study(settings, {})
+    opened.task.n_evaluation = 64  # the update pass is what is compared
     (todo,) = passes_of(cells_of(opened))
     return Workplace(Job(opened.study, "cpu"), opened), todo
 
+def warm(seconds):
+    a, end = torch.rand(256, 256), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        a @ a
+
 for line in sys.stdin:
     workplace, todo = opened(*json.loads(line))
-    threads.load.look()
-    time.sleep(1.1 * WINDOW_S)  # what was there before is another setting's turn
-    threads.load.look()
+    if os.environ.get("FOLLOW"):  # looks back so far, on another setting's turn otherwise
+        threads.load.look()
+        time.sleep(1.1 * WINDOW_S)
+        threads.load.look()
+    warm(0.1)
     t0, c0 = time.perf_counter(), time.process_time()
     (found,) = workplace.run(todo, lambda *_: None, threads)
     seconds = found.figures["recal_s"], time.perf_counter() - t0, time.process_time() - c0
     print(json.dumps([*seconds, found.environment["threads"]]), flush=True)
 """
 SPIN = "while True: pass"
-Times = dict[tuple[str, str, bool], list[list[float]]]
+# of each setting, pass and "busy": by round seconds of the update pass, its ratio, and its threads
+Times = dict[tuple[str, str, bool], list[tuple[float, float, float]]]
 
 
 class Worker:
@@ -103,42 +119,75 @@ def load(n: int) -> Iterator[None]:
             other.wait()
 
 
-def measured(names: list[str], rounds: int) -> Times:
-    times: Times = {(name, each, busy): [] for name in names for each in PASSES for busy in (False, True)}
+def measured(names: list[str], seconds: float) -> Times:
+    times: Times = defaultdict(list)
     rng = random.Random(0)
     with ExitStack() as stack:
-        workers = {name: Worker(SETTINGS[name]) for name in names}
+        workers = {name: Worker(SETTINGS[name]) for name in (OWN, *names)}
         for worker in workers.values():
             stack.callback(worker.close)
             for what in PASSES.values():
                 worker.seconds(what)  # caches and allocators warm
-        for busy in (False, True):
+        for busy, share in ((False, 0.6), (True, 0.4)):
+            end = time.monotonic() + share * seconds
             with load((os.cpu_count() or 1) if busy else 0):
-                for _ in range(rounds):
+                while time.monotonic() < end:
                     for each, what in PASSES.items():
-                        for name in rng.sample(names, len(names)):
-                            times[name, each, busy].append(workers[name].seconds(what))
+                        one_round(times, workers, rng.sample(names, len(names)), (each, busy), what)
     return times
 
 
-def main(rounds: int, names: list[str]) -> None:
-    times = measured(names, rounds)
+def one_round(
+    times: Times,
+    workers: dict[str, Worker],
+    names: list[str],
+    where: tuple[str, bool],
+    what: tuple[str, str, int, int],
+) -> None:
+    """Torch's own way, the others, and torch's own way again."""
+    first = workers[OWN].seconds(what)
+    found = {name: workers[name].seconds(what) for name in names}
+    last = workers[OWN].seconds(what)
+    own = math.sqrt(first[0] * last[0])
+    for name, one in found.items():
+        times[name, *where].append((one[0], one[0] / own, one[3]))
+    times[OWN, *where].append((own, last[0] / first[0], first[3]))
+
+
+def median_of(values: list[float]) -> tuple[float, float, float]:
+    """The median, and its 95 % interval by bootstrap."""
+    rng = random.Random(1)
+    found = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(2000))
+    return statistics.median(values), found[50], found[1949]
+
+
+def verdict(low: float, high: float, limit: float) -> str:
+    return "within" if high <= limit else "beyond" if low > limit else "not told"
+
+
+def main(seconds: float, names: list[str]) -> None:
+    names = [name for name in names if name != OWN]
+    times = measured(names, seconds)
     for each in PASSES:
-        print(f"\n{each:16}{'quiet':>27}{'busy':>27}     pass by the best quiet one")
-        heads = "".join(f"{head:>9}" for head in 2 * ("update s", "pass s", "cpu s"))
-        print(f"{'':16}{heads}{'quiet':>9}{'busy':>9}  threads")
-        medians = {
-            key: [statistics.median(column) for column in zip(*values, strict=True)]
-            for key, values in times.items()
-        }
-        best = min(medians[name, each, False][1] for name in names)
-        for name in names:
-            quiet, busy = medians[name, each, False], medians[name, each, True]
-            figures = "".join(f"{value:>9.2f}" for value in (*quiet[:3], *busy[:3]))
-            ratios = f"{quiet[1] / best:>9.2f}{busy[1] / best:>9.2f}"
-            print(f"{name:16}{figures}{ratios}  {quiet[3]:.0f}, {busy[3]:.0f}", flush=True)
+        own = {busy: statistics.median(t[0] for t in times[OWN, each, busy]) for busy in (False, True)}
+        n = {busy: len(times[OWN, each, busy]) for busy in (False, True)}
+        print(
+            f"\n{each}: update pass by torch's own way, quiet {own[False]:.3f} s ({n[False]} rounds), ",
+            end="",
+        )
+        print(f"busy {own[True]:.3f} s ({n[True]} rounds)")
+        print(f"{'':16}{'quiet: ratio to it':>30}{'busy: seconds by quiet own':>30}  threads")
+        # how far the same setting is from itself within a round: what no ratio below can be surer than
+        for name in (OWN, *names):
+            quiet, busy = times[name, each, False], times[name, each, True]
+            middle, low, high = median_of([t[1] for t in quiet])
+            said = f"{middle:.2f} ({low:.2f} to {high:.2f}) {verdict(low, high, QUIET_LIMIT)}"
+            slower, low, high = median_of([t[0] / own[False] for t in busy])
+            beside = f"{slower:.2f} ({low:.2f} to {high:.2f}) {verdict(low, high, BUSY_LIMIT)}"
+            threads = ", ".join(f"{statistics.median(t[2] for t in found):.0f}" for found in (quiet, busy))
+            print(f"{name:16}{said:>30}{beside:>30}  {threads}", flush=True)
 
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    main(int(given[0]) if given else 5, given[1].split(",") if len(given) > 1 else list(SETTINGS))
+    main(float(given[0]) if given else 300.0, given[1].split(",") if len(given) > 1 else list(SETTINGS))

@@ -76,6 +76,12 @@ CONTESTANTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "in": lambda m: convert(m, "in"),
 }
 
+LIMITS = {
+    **dict.fromkeys(("bn, norm batch 2", "bn, norm batch 8"), 1.6),
+    "brn": 1.5,
+    **dict.fromkeys(("cbn, window 4", "cbn, norm batch 8"), 2.5),
+}
+
 
 def step_ms(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, labels: Tensor) -> float:
     started = time.perf_counter()
@@ -115,7 +121,8 @@ def main(rounds: int, threads: int) -> None:
             base = times["bn"]
             ratio = statistics.median(t / b for t, b in zip(times[name], base, strict=True))
             cells.append(f"{statistics.median(base):11.1f} ms" if name == "bn" else f"{ratio:14.2f}")
-        print(f"{name:22}" + "".join(cells), flush=True)
+        limit = f"   at most {LIMITS[name]}" if name in LIMITS else ""
+        print(f"{name:22}" + "".join(cells) + limit, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import memory
+import norms_steps
 import optimiser_steps
+import published_grid
 import recalibration_time
 import repeatable
 import same_statistics
+import several
 import throughput
 import torch
 from place import Place
@@ -32,6 +36,10 @@ PARTS: dict[str, Callable[[Place], dict[str, Any]]] = {
     "recalibration time": recalibration_time.measure,
     "throughput": throughput.measure,
     "optimiser steps": optimiser_steps.measure,
+    "norms' steps": norms_steps.measure,
+    "out of memory": memory.measure,
+    "published grid": published_grid.measure,
+    "several processes": several.measure,
 }
 
 

@@ -276,6 +276,7 @@ def test_batches_too_small_for_a_layer() -> None:
     assert found["values"].layers == ("3",)
     assert "2 values per channel in a batch of 2" in found["values"].evidence
     assert "GroupNorm" in found["values"].remedy
+    assert "in batches of 2 (experiments/small_batches.toml" in found["values"].remedy
 
 
 def test_images_prepared_otherwise_for_evaluation() -> None:

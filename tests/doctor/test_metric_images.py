@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bnrecal
-from bnrecal.doctor.patient import SIZES, Sizes
+from bnrecal.doctor.sizes import SIZES, Sizes
 from bnrecal.doctor.weighing import Gain, differ
 from tests.doctor.patients import IMAGES, sane
 from tests.doctor.trained import N_TRAIN, garments, normalised, trained

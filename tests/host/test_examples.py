@@ -1,5 +1,6 @@
 """`bnrecal example`: what is listed can be written, once, into a folder that is made for it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,21 @@ def test_unknown_names_and_folders_that_are_files(bnrecal: Callable[..., Ran]) -
     """The valid names are listed; a file in the way is said."""
     ran = bnrecal("example", "../secret")
     assert ran.code == 2
-    assert "unknown example '../secret'; valid: own_network, averaged_weights" in ran.err
+    assert "unknown example '../secret'; valid: own_network, own_detector, averaged_weights" in ran.err
     Path("file").write_text("")
     ran = bnrecal("example", "own_network", "file")
     assert (ran.code, "cannot write to file" in ran.err) == (2, True)
+
+
+def test_every_experiment_that_the_pages_name_is_an_example() -> None:
+    """Whoever has the wheel alone gets what README, docs/ and results/ speak of, LOG.md apart."""
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "results").rglob("*.md")]
+    named = {
+        found
+        for page in pages
+        for found in re.findall(r"experiments/[\w./]+\.(?:py|toml)", page.read_text("utf-8"))
+    }
+    reachable = {str(file.relative_to(root)) for name in EXAMPLES for file in files_of(name)}
+    assert len(named) > 8
+    assert not {name for name in named if name not in reachable} - {"experiments/results.py"}

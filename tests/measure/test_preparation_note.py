@@ -100,12 +100,15 @@ def advised(bnrecal: Callable[..., Any]) -> tuple[str, str | None]:
     return ran.out, facts["preparation"]
 
 
-def test_advise_says_first_how_to_prepare_the_images(folders: None, bnrecal: Callable[..., Any]) -> None:
+def test_advise_says_first_how_to_prepare_the_images(
+    folders: None, bnrecal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Scaled wrongly: the options come before the setting. Scaled as in training: not a word."""
+    monkeypatch.delenv("BNRECAL_BASELINE")  # the network as it stands says it
     save_file(trained(*PLAIN).state_dict(), "w.safetensors")
     text, sentence = advised(bnrecal)
     assert sentence is not None
-    assert "--mean 0 --std 1. For the first BatchNorms' statistics are" in sentence
+    assert "--mean 0 --std 1. The reason: the first BatchNorms' statistics are" in sentence
     assert text.index("First prepare the images") < text.index("With the images as they are:")
     save_file(trained(*GREY).state_dict(), "w.safetensors")
     text, sentence = advised(bnrecal)

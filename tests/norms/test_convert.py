@@ -25,6 +25,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "brn": {"rmax": 3.0, "dmax": 5.0, "norm_batch": 2},
     "cbn": {"window": 3},
     "naive-cbn": {"window": 3, "norm_batch": 2},
+    "evalnorm": {"norm_batch": 2},
     "frozen": {},
 }
 
@@ -186,8 +187,8 @@ def test_a_layer_by_itself_and_copies() -> None:
 @pytest.mark.parametrize(
     ("norm", "numbers", "message"),
     [
-        ("batchnorm", {}, "unknown norm 'batchnorm'; valid: bn, gn, ln, in, brn, cbn, naive-cbn, frozen"),
-        ("evalnorm", {}, "unknown norm 'evalnorm'"),
+        ("batchnorm", {}, "unknown norm 'batchnorm'; valid: bn, gn, ln, in, brn, cbn, naive-cbn, eval"),
+        ("evalnorm", {}, "evalnorm: needs norm_batch"),
         ("gn", {"norm_batch": 2}, "norm_batch=2: norm gn has no such number; it takes groups"),
         ("ln", {"groups": 2}, "groups=2: norm ln has no such number; it takes none"),
         ("gn", {"groups": 0}, "groups=0: a whole number from 1 on"),

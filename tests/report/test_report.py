@@ -64,8 +64,8 @@ def test_the_published_layout(bnrecal: Callable[..., Any], stored: Path) -> None
     first = next(
         k for k, line in enumerate(lines) if line.startswith("bs 8") or line.lstrip().startswith("bs 8")
     )
-    assert "64 samples" in lines[first - 2]
-    assert "128 samples" in lines[first - 2]
+    assert "64 images" in lines[first - 2]
+    assert "128 images" in lines[first - 2]
     assert lines[first - 1].split() == ["N", "8,", "2.5", "s", "N", "16,", "4.0", "s"]
     assert lines[first].split() == ["bs", "8", "update", "eval", "update", "eval"]
     assert lines[first + 2].split() == ["arch1", "0.1234", "0.1334", "0.3234", "0.3334"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnrecal.errors import BnrecalError
-from bnrecal.study.recipe import NORMS, OPTIMIZERS, Recipe, make_recipe
+from bnrecal.study.recipe import ADAPTED, NORMS, OF_LAYERS, OPTIMIZERS, Recipe, make_recipe
 from bnrecal.study.recipes import label, recipes_of, varied_fields
 
 
@@ -39,6 +39,63 @@ def test_only_what_differs_from_the_default_is_in_the_key() -> None:
         Recipe(lr_scaling="linear"),
     ]
     assert len({recipe.key for recipe in [Recipe(), *changed]}) == 1 + len(changed)
+
+
+ALIKE = [
+    ({"norm": "gn"}, {"groups": 32}),
+    ({"norm": "cbn"}, {"window": 4}),
+    ({"norm": "naive-cbn"}, {"burn_in": 0}),
+    ({"optimizer": "lars"}, {"adapt": "weights"}),
+    ({"optimizer": "larc"}, {"adapt": "all"}),
+    ({"batch_size": 16}, {"physical_batch": 16}),
+    ({}, {"warmup": 0}),
+    ({"schedule": "linear"}, {"warmup_fraction": 0}),
+]
+
+
+@pytest.mark.parametrize(("base", "said"), ALIKE)
+def test_what_holds_anyway_may_be_said(base: dict[str, Any], said: dict[str, Any]) -> None:
+    """A recipe that says what holds where nothing is said is the same one, under the same key, and read back
+    from its facts.
+    """
+    plain, told = make_recipe(base), make_recipe({**base, **said})
+    assert told == plain
+    assert told.key == plain.key
+    assert make_recipe(told.facts()) == plain
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ({"optimizer": "lars"}, {"adapt": "all"}),
+        ({"schedule": "one-cycle"}, {"warmup": 0}),
+        ({"batch_size": 16}, {"norm_batch": 16}),  # another layer, and the key of rows that are kept
+        ({"batch_size": 16}, {"physical_batch": 8}),
+    ],
+)
+def test_what_does_not_hold_anyway_is_another_recipe(base: dict[str, Any], said: dict[str, Any]) -> None:
+    """What another optimiser or schedule has for usual is not this one's."""
+    assert make_recipe({**base, **said}).key != make_recipe(base).key
+
+
+def test_what_none_stands_for_is_what_layers_and_optimisers_have() -> None:
+    """The numbers that planning knows without torch are those of bnrecal.norms and bnrecal.optimisers."""
+    import inspect
+
+    from bnrecal.norms.cross_iteration import CrossIterationBatchNorm2d
+    from bnrecal.norms.kinds import DEFAULT_GROUPS
+    from bnrecal.optimisers import LARC, LARS
+
+    cbn = inspect.signature(CrossIterationBatchNorm2d).parameters
+    assert {
+        "groups": DEFAULT_GROUPS,
+        "window": cbn["window"].default,
+        "burn_in": cbn["burn_in"].default,
+    } == OF_LAYERS
+    optimisers = {"lars": LARS, "larc": LARC}
+    assert {
+        name: inspect.signature(kind).parameters["adapt"].default for name, kind in optimisers.items()
+    } == ADAPTED
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def test_verify_finds_equal_and_different_cells(bnrecal: Callable[..., Any]) -> 
     assert ran.code == 4
     assert f"eval {rows[1]['eval'] + 1e-4!r} then, {rows[1]['eval']!r} now" in ran.out
     assert "1 of 2 cells equal, 1 different, 0 not repeated" in ran.err
-    assert bnrecal("verify", "--tolerance", "2e-4").code == 0
+    for allowed in ("--may-differ", "--tolerance"):  # the second is its name of old
+        assert bnrecal("verify", allowed, "2e-4").code == 0
     assert bnrecal("verify", rows[0]["key"][:8]).code == 0
 
 
@@ -126,3 +127,13 @@ def test_whole_keys_beat_longer_ones() -> None:
     assert row_of_key(rows, "ab") == rows[0]
     with pytest.raises(BnrecalError, match="begins 2 keys"):
         row_of_key(rows, "a")
+
+
+def test_the_command_of_a_row_is_for_that_cell_alone(bnrecal: Callable[..., Any]) -> None:
+    """Though its study has several orders of the images and the reference beside its grid."""
+    grid = ("--task", "tiny", "--arch", "arch1", "--bs", "8", "--samples", "64", "--threads", 1)
+    assert bnrecal("sweep", *grid, "--repeats", 2, "--reference").code == 0
+    for one in Store(Path("results")).rows():
+        assert bnrecal(*printed_command(bnrecal("show", one["key"]).out)).code == 0
+        (again,) = Store(Path(f"again-{one['key'][:8]}")).rows()
+        assert (again["key"], again["eval"]) == (one["key"], one["eval"])

@@ -3,16 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bnrecal import networks
 from bnrecal.errors import BnrecalError
+from bnrecal.measure.trained import is_whole, train_one, trained_source
+from bnrecal.norms import EvalNorm2d
+from bnrecal.study.cells import Training
 from bnrecal.study.inputs import Inputs
 from bnrecal.study.recipe import NORMS, OPTIMIZERS, Recipe
 from bnrecal.train.loop import train
-from bnrecal.train.norms import evaluation_conversion, renorm_bounds
-from tests.train.images import bright_and_dark
+from bnrecal.train.norms import Conversion, evaluation_conversion, renorm_bounds
+from tests.train.images import bright_and_dark, small_network
 from tests.train.test_resume import LeftError, leaving_at, run, tensors
 
 SMALL = {"batch_size": 16, "epochs": 2, "seed": 2}
@@ -22,6 +26,7 @@ _NUMBERS: dict[str, dict[str, Any]] = {
     "naive-cbn": {"window": 3, "norm_batch": 8},
     "brn": {"norm_batch": 8},
     "bn": {"norm_batch": 4},
+    "evalnorm": {"norm_batch": 4},
 }
 
 
@@ -43,6 +48,17 @@ def test_each_optimiser_resumes_to_the_bit(tmp_path: Path, optimizer: str) -> No
     with pytest.raises(LeftError):
         run(tmp_path / "left", recipe, check=leaving_at(9))
     assert run(tmp_path / "left", recipe).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_norm_trains_with_each_optimiser(tmp_path: Path, norm: str, optimizer: str) -> None:
+    """Two epochs: weights move, and all of them are numbers."""
+    recipe = Recipe(**SMALL, norm=norm, optimizer=optimizer, **_NUMBERS.get(norm, {}))
+    found = tensors(run(tmp_path, recipe))
+    before = small_network(recipe.seed).state_dict()
+    assert all(tensor.isfinite().all() for tensor in found.values())
+    assert not torch.equal(found["0.weight"], before["0.weight"])
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn", "brn", "cbn", "in"])
@@ -105,3 +121,43 @@ def test_a_network_without_batchnorm_has_no_norm_to_replace(tmp_path: Path) -> N
             torch.device("cpu"),
         )
     assert not (tmp_path / "o").exists()
+
+
+def test_evalnorm_is_bn_until_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are bn's to the bit. Where bn's stand in the same store they are taken from there without a
+    step, unless they are damaged. Evaluation reckons with the norm batch, or with the images of a forward.
+    """
+    (tmp_path / "mine_twin.py").write_text(
+        "from tests.train.images import small_network\n\n\ndef net():\n    return small_network(0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    task = bright_and_dark()
+    inputs = Inputs(task="imagefolder", model="mine_twin:net")
+    source = networks.of(inputs, task)
+    found: dict[str, Any] = {}
+    steps: list[str] = []
+    for norm, store in (("evalnorm", "alone"), ("bn", "both"), ("evalnorm", "both")):
+        recipe = Recipe(**SMALL, norm=norm, norm_batch=4)
+        digests = (task.data_digest(), task.order_digest(np.sort(task.order(0))))
+        learner = source.learner("net", recipe.seed)
+        training = Training(task.name, task.metric, *digests, "net", learner.digest, recipe, 200)
+        folder = tmp_path / store / training.key
+        cpu = torch.device("cpu")
+        done = train_one(
+            training, task, source, folder, cpu, lambda _: None, lambda at=f"{norm} {store}": steps.append(at)
+        )
+        assert is_whole(training, folder)
+        found[f"{norm} {store}"] = done
+    assert len({trained.sha256 for trained in found.values()}) == 1
+    assert set(steps) == {"evalnorm alone", "bn both"}
+    assert [e["loss"] for e in found["evalnorm both"].log] == [e["loss"] for e in found["bn both"].log]
+    built = trained_source(training, inputs, task, folder).build("net").module
+    assert {m.norm_batch for m in built.modules() if isinstance(m, EvalNorm2d)} == {4}
+    assert evaluation_conversion(Recipe(norm="evalnorm", batch_size=16, physical_batch=8)) == Conversion(
+        "evalnorm", 8
+    )
+    found["bn both"].weights.write_bytes(b"damaged")
+    found["evalnorm both"].weights.unlink()
+    again = train_one(training, task, source, folder, cpu, lambda _: None, lambda: steps.append("again"))
+    assert "again" in steps
+    assert again.sha256 == done.sha256

@@ -161,7 +161,7 @@ def test_last_norm_trains_the_last_norm_of_each_operation(tmp_path: Path) -> Non
 
 
 def test_a_supernets_log_has_the_indicator_of_each_candidate(tmp_path: Path) -> None:
-    """Mean |gamma| of the last BatchNorm of each, as it stands after each epoch; a plain network's has none."""
+    """Mean |gamma| of the last BatchNorm of each, after each epoch; that of a plain network has none."""
     recipe = Recipe(sampling="fair", batch_size=20, epochs=2)
     trained = train(recipe, bright_and_dark(), learner(), tmp_path / "paths", CPU)
     from safetensors.torch import load_file

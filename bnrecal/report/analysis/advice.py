@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from statistics import stdev
 
 from bnrecal.report.analysis.against_stored import ends, helps, leave, no_help
-from bnrecal.report.analysis.choice import TOLERANCE, Choice, Gap, Setting, choose
+from bnrecal.report.analysis.choice import Choice, Gap, Setting, choose
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.finding import WARM
 from bnrecal.report.analysis.findings import time_name
+from bnrecal.report.analysis.preparation import AS_THEY_ARE, first_of_all, left_alone_of
 from bnrecal.report.analysis.sections import Section, orders_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.analysis.wording import counted, listed
-from bnrecal.study.axes import metric_name
+from bnrecal.study.axes import TOLERANCE, metric_name
 
 MANY = 1000  # architectures a search may calibrate
 FEW_IMAGES = 1024  # below this another order of the images may give another figure
@@ -47,8 +48,17 @@ class Advice:
             return "not shown to help"
         return "use"
 
+    @property
+    def first(self) -> list[str]:
+        """How to prepare the images, where the networks as they stand say otherwise."""
+        return first_of_all(self.choice.stored)
+
     def sentences(self) -> list[str]:
-        """What to do, why, and what it costs; harm is said first."""
+        """What to do, why, and what it costs: the preparation first, then harm."""
+        first = self.first
+        return [*first, AS_THEY_ARE, *self._of_the_setting()] if first else self._of_the_setting()
+
+    def _of_the_setting(self) -> list[str]:
         choice, chosen = self.choice, self.choice.chosen
         if self._all_zero:
             return [
@@ -66,7 +76,7 @@ class Advice:
             else:
                 said += [f"{others} {chosen.name}.", *helps(choice, self.metric)]
             said += [*self._why(), *self._too_few(), *self._orders(), self._cost()]
-        return [*said, *self._left_out(), *self._one_estimator()]
+        return [*said, *self._left_out(), *self._one_estimator(), *left_alone_of(choice.stored)]
 
     @property
     def _all_zero(self) -> bool:

@@ -17,7 +17,17 @@ from typing import Any
 import numpy as np
 
 from bnrecal.metrics.boxes import Float64s
-from bnrecal.report.analysis.by_axes import AS_IT_STANDS, OF_STATISTICS, Group, Point, Variants, grouped, said
+from bnrecal.report.analysis.by_axes import (
+    AS_IT_STANDS,
+    OF_STATISTICS,
+    Group,
+    Point,
+    Variants,
+    grouped,
+    named,
+    place_of,
+    said,
+)
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.uncertainty import LEVEL, Uncertainty
 
@@ -94,7 +104,7 @@ def scatter_along(table: Mapping[Any, Sequence[float]]) -> Scatter | None:
     return Scatter(math.sqrt(2 * sum(x * x for x in rest) / freedom), freedom)
 
 
-def _by_training(pairs: Pairs) -> list[float]:
+def by_training(pairs: Pairs) -> list[float]:
     """The mean difference of each training."""
     found: dict[int, list[float]] = defaultdict(list)
     for one, two in pairs:
@@ -110,7 +120,7 @@ def difference(
     `scatter` is the noise where there are trainings enough. The interval holds for `n_comparisons` such
     differences at once (Bonferroni).
     """
-    each = _by_training(pairs)
+    each = by_training(pairs)
     level = 1 - (1 - LEVEL) / n_comparisons
     if len(each) >= FEWEST_TRAININGS and scatter is not None:
         half = scatter.half_width(len(each), level)
@@ -233,14 +243,14 @@ def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
     setting = {name: best[name] for name in OF_STATISTICS if name in best}
     how = ", ".join(said(name, value) for name, value in setting.items())
     items, clear = [], []
-    by_variant = grouped(variants.points, lambda p: tuple(p.at[name] for name in variants.training_axes))
+    by_variant = grouped(variants.points, lambda p: place_of(p, variants.training_axes))
     paired = {place: _pairs(group.points, setting) for place, group in by_variant.items()}
     paired = {place: pairs for place, pairs in paired.items() if pairs}
-    scatter = scatter_within(map(_by_training, paired.values()))
-    for place, pairs in paired.items():
+    scatter = scatter_within(map(by_training, paired.values()))
+    for place, pairs in sorted(paired.items(), key=lambda x: variants.ranks(variants.training_axes, x[0])):
         gain = difference(pairs, uncertainty, scatter, len(paired))
         clear.append((gain.is_clear and gain.mean > 0, gain.is_clear and gain.mean < 0))
-        name = ", ".join(said(n, v) for n, v in zip(variants.training_axes, place, strict=True))
+        name = named(variants.training_axes, place)
         before, after = (mean(p.row["eval"] for p in points) for points in zip(*pairs, strict=True))
         scores = f"{after:.4f} {AS_IT_STANDS}, {before:.4f} re-estimated"
         items.append(f"{name}: {scores}: {gain.mean:+.4f} ({gain.interval})")

@@ -16,15 +16,18 @@ from typing import Any
 from bnrecal.errors import unknown_choice
 from bnrecal.store.provenance import recipe_of
 from bnrecal.store.store import Row
-from bnrecal.study.axes import EXPERIMENT, metric_name, rule
-from bnrecal.study.cells import STORED
-from bnrecal.study.recipe import Recipe, make_recipe
+from bnrecal.study.axes import AXIS, EXPERIMENT, STORED, metric_name, rule
+from bnrecal.study.recipe import NORMS, Recipe, make_recipe
 from bnrecal.study.recipes import phrase, varied_fields
 
 AS_IT_STANDS = "as it stands"
-HOW, SIZE, IMAGES, ARCH = "statistics", "batch size", "images", "architecture"
+NORM = "norm"
+HOW = "statistics"  # the rule: estimator and momentum
+SIZE, IMAGES, ARCH = (AXIS[name].words for name in ("batch_size", "n_samples", "arch"))
+BATCH = "training batch"  # of the recipe, since the statistics have a batch size of their own
 OF_STATISTICS = (HOW, SIZE, IMAGES)  # what a network as it stands has no place along
 Place = tuple[Any, ...]
+NOWHERE = "no place"  # of a network along an axis that means nothing to it: the norm batch of a GroupNorm
 
 
 @dataclass(frozen=True)
@@ -113,29 +116,47 @@ class Variants:
         beside: dict[Place, list[Point]] = defaultdict(list)
         for point in self.points:
             if point.is_stored:
-                beside[tuple(point.at[name] for name in stored_by)].append(point)
+                beside[place_of(point, stored_by)].append(point)
             else:
-                together[tuple(point.at[name] for name in others)].append(point)
+                together[place_of(point, others)].append(point)
         blocks, shown = [], set()
-        for place in sorted(together, key=lambda place: self._ranks(others, place)):
+        for place in sorted(together, key=lambda place: self.ranks(others, place)):
             mine = tuple(v for name, v in zip(others, place, strict=True) if name in stored_by)
-            title = ", ".join(said(name, value) for name, value in zip(others, place, strict=True))
-            blocks.append(self._block(title, together[place], beside.get(mine, [])))
+            blocks.append(self._block(named(others, place), together[place], beside.get(mine, [])))
             shown.add(mine)
         if not blocks or not {self.rows, self.columns} & set(OF_STATISTICS):  # no room for it in the tables
             blocks = [
                 self._block(self._stored_title(stored_by, p), found, []) for p, found in beside.items()
-            ] + [Block(block.title, block.groups, {}) for block in blocks]
+            ] + [self._beside_others(block) for block in blocks]
         else:  # networks without statistics have no cells but these
             alone = {place: found for place, found in beside.items() if place not in shown}
             blocks += [self._block(self._stored_title(stored_by, p), [], found) for p, found in alone.items()]
         return tuple(blocks)
 
     def _stored_title(self, names: Sequence[str], place: Place) -> str:
-        return ", ".join([AS_IT_STANDS, *(said(n, v) for n, v in zip(names, place, strict=True))])
+        return ", ".join(filter(None, [AS_IT_STANDS, named(names, place)]))
 
-    def _ranks(self, names: Sequence[str], place: Place) -> tuple[int, ...]:
-        return tuple(self.axes[name].index(value) for name, value in zip(names, place, strict=True))
+    def _beside_others(self, block: Block) -> Block:
+        """With the networks that have nothing to re-estimate, so that all kinds stand in one table."""
+        estimated = {place_of(p, self.training_axes) for p in self.points if not p.is_stored}
+        others = [p for p in self.points if place_of(p, self.training_axes) not in estimated]
+        title = block.title or self._re_estimated()
+        if others:
+            title += "; networks without statistics as they stand"
+        return Block(title, {**self._block("", others, []).groups, **block.groups}, {})
+
+    def _re_estimated(self) -> str:
+        """What all re-estimated cells have in common, where they have one setting."""
+        row = next(point.row for point in self.points if not point.is_stored)
+        how = rule(row["estimator"], row["momentum"])
+        return f"re-estimated ({how}, {said(SIZE, row['batch_size'])}, {said(IMAGES, row['n_samples'])})"
+
+    def ranks(self, names: Sequence[str], place: Place) -> tuple[int, ...]:
+        """To sort places by: each axis in its order, those without a place along it last."""
+        return tuple(
+            len(self.axes[name]) if value == NOWHERE else self.axes[name].index(value)
+            for name, value in zip(names, place, strict=True)
+        )
 
     def _block(self, title: str, points: Iterable[Point], stored: Iterable[Point]) -> Block:
         other = self.columns if self.rows in OF_STATISTICS else self.rows
@@ -144,6 +165,11 @@ class Variants:
             grouped(points, lambda p: (p.at.get(self.rows), p.at.get(self.columns))),
             grouped(stored, lambda p: p.at.get(other)),
         )
+
+
+def axis_of(field: str) -> str:
+    """What a field of the recipe is called as an axis."""
+    return BATCH if field == "batch_size" else field.replace("_", " ")
 
 
 def grouped(points: Iterable[Point], key: Any) -> dict[Any, Group]:
@@ -161,7 +187,20 @@ def said(name: str, value: Any) -> str:
         return f"{value:,} images"
     if name == SIZE:
         return f"batch size {value:,}"
+    if name == BATCH:
+        return f"{BATCH} {value:,}"
     return phrase(name.replace(" ", "_"), value)
+
+
+def place_of(point: Point, names: Sequence[str]) -> Place:
+    """Where the point stands along these axes."""
+    return tuple(point.at.get(name, NOWHERE) for name in names)
+
+
+def named(names: Sequence[str], place: Place) -> str:
+    """A place in words: "cbn, norm batch 4"; nothing of an axis along which it has none."""
+    pairs = zip(names, place, strict=True)
+    return ", ".join(said(name, value) for name, value in pairs if value != NOWHERE)
 
 
 def variants_of(rows: Iterable[Row], wanted_rows: str | None, wanted_columns: str | None) -> list[Variants]:
@@ -204,7 +243,8 @@ def _leading(recipes: Sequence[Recipe]) -> list[str]:
 
 def _point(row: Row, recipe: Recipe, fields: Sequence[str]) -> Point:
     at: dict[str, Any] = {ARCH: row["arch"]}
-    at |= {name.replace("_", " "): _comparable(getattr(recipe, name)) for name in fields}
+    heeded = [name for name in fields if name not in recipe.unheeded()]
+    at |= {axis_of(name): _comparable(getattr(recipe, name)) for name in heeded}
     if row["estimator"] != STORED:
         how = rule(row["estimator"], row["momentum"])
         at |= {HOW: how, SIZE: row["batch_size"], IMAGES: row["n_samples"]}
@@ -216,10 +256,12 @@ def _comparable(value: Any) -> Any:
 
 
 def _axes(points: Sequence[Point], fields: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """The axes that vary. Numbers in their order, names in the order they first come."""
+    """The axes that vary. Numbers in their order, norms as their table has them, names as they first come."""
     found = {}
-    for name in (ARCH, *(field.replace("_", " ") for field in fields), HOW, SIZE, IMAGES):
+    for name in (ARCH, *map(axis_of, fields), HOW, SIZE, IMAGES):
         values = list(dict.fromkeys(point.at[name] for point in points if name in point.at))
+        if name == NORM:
+            values.sort(key=list(NORMS).index)
         if len(values) > 1:
             numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
             found[name] = (*sorted(numbers), *(v for v in values if v not in numbers))

@@ -26,8 +26,6 @@ from bnrecal.store.store import Row
 from bnrecal.study.axes import rule, short_rule
 from bnrecal.study.cells import n_updates
 
-TOLERANCE = 0.003
-
 
 @dataclass(frozen=True, eq=False)
 class Setting:

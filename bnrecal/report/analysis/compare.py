@@ -6,7 +6,7 @@ interval of the difference is paired.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.box import SIMPLE_HEAD
@@ -14,11 +14,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bnrecal.report.analysis.preparation import notes_of
 from bnrecal.report.analysis.uncertainty import Interval, Uncertainty, percentile_interval
 from bnrecal.report.analysis.wording import counted
 from bnrecal.store.provenance import recipe_of
 from bnrecal.store.store import Row
-from bnrecal.study.axes import SAME_CELL, rule
+from bnrecal.study.axes import SAME_CELL, STORED, rule
 from bnrecal.study.recipes import label, varied_fields
 
 Place = tuple[object, ...]
@@ -69,7 +70,7 @@ def compare(
     """
     old = {_place(row): row for row in before if row["status"] == "done"}
     new = {_place(row): row for row in after}
-    both = [place for place in old if place in new]
+    both = _as_the_grid(old, [place for place in old if place in new])
     recipes = {place: recipe_of(old[place]) for place in both}
     varied = varied_fields([recipe for recipe in recipes.values() if recipe is not None])
     names = {place: None if found is None else label(found, varied) for place, found in recipes.items()}
@@ -83,7 +84,30 @@ def compare(
         n = sum(old[place][name] != new[place][name] for place in both)
         if n:
             notes.append(f"{what} differ in {counted(n, 'cell')}")
+    for rows, which in ((before, "first"), (after, "second")):
+        notes += [f"in the {which}: {note.rstrip('.')}" for note in notes_of(rows)]
     return Comparison(pairs, len(old) - len(both), len(new) - len(both), tolerance, tuple(notes))
+
+
+def _as_the_grid(rows: Mapping[Place, Row], places: Sequence[Place]) -> list[Place]:
+    """As tables read: by task, training, rule, order of the images, batch size, samples, then architecture.
+
+    Tasks, trainings and rules come as the rows do, the networks as they stand first.
+    """
+    names = ("task", "recipe", "estimator", "momentum")
+    first: dict[tuple[str, str], int] = {}
+    for place in places:
+        for name in names:
+            first.setdefault((name, repr(rows[place].get(name))), len(first))
+
+    def at(place: Place) -> tuple[object, ...]:
+        row = rows[place]
+        task, recipe, estimator, momentum = (first[name, repr(row.get(name))] for name in names)
+        stands = row["estimator"] == STORED
+        numbers = (row["seed"] or 0, row["batch_size"] or 0, row["n_samples"])
+        return (task, recipe, not stands, estimator, momentum, *numbers, row["arch"])
+
+    return sorted(places, key=at)
 
 
 def _place(row: Row) -> Place:
@@ -155,7 +179,20 @@ def verdict_of(comparison: Comparison) -> str:
         len(comparison.pairs),
         f"regression: eval lower by more than {comparison.tolerance:g}, beyond noise",
     )
-    return "; ".join([f"{counted(n, 'cell')} in both: {said} ({allowed})", *apart, *comparison.notes]) + "."
+    first = [f"{counted(n, 'cell')} in both: {said} ({allowed})", *_largest_fall(comparison)]
+    return "; ".join([*first, *apart, *comparison.notes]) + "."
+
+
+def _largest_fall(comparison: Comparison) -> list[str]:
+    """Which of several cells fell most; nothing where none fell."""
+    fallen = [pair for pair in comparison.pairs if pair.change is not None and pair.change < 0]
+    if len(comparison.pairs) < 2 or not fallen:
+        return []
+    most = min(fallen, key=lambda pair: pair.change or 0.0)
+    at = "as it stands" if most.batch_size is None else f"bs {most.batch_size:,}, {most.n_samples:,} images"
+    name = most.arch if most.recipe is None else f"{most.arch}, {most.recipe}"
+    how = "" if most.batch_size is None else f" by {most.rule},"
+    return [f"the largest fall is {-(most.change or 0.0):.4f}, {name}{how} {at}"]
 
 
 _WORDS = {
@@ -181,13 +218,13 @@ def as_json(comparison: Comparison) -> str:
 
 
 def as_table(comparison: Comparison) -> RenderableType:
-    """A line per cell, largest fall first, and the verdict."""
+    """A line per cell, in the order of the grid, and the verdict."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("arch", "rule", "bs", "images", "before", "after", "change", "95 %", ""):
         table.add_column(
             heading, justify="left" if heading in ("arch", "rule", "") else "right", overflow="fold"
         )
-    for pair in sorted(comparison.pairs, key=lambda p: -1.0 if p.change is None else p.change):
+    for pair in comparison.pairs:
         table.add_row(*_line(pair))
     return Group(table, Text(verdict_of(comparison)))
 
@@ -201,8 +238,8 @@ def _line(pair: Pair) -> list[str]:
     return [
         pair.arch if pair.recipe is None else f"{pair.arch}, {pair.recipe}",
         how,
-        "" if pair.batch_size is None else str(pair.batch_size),
-        "" if pair.batch_size is None else str(pair.n_samples),
+        "" if pair.batch_size is None else f"{pair.batch_size:,}",
+        "" if pair.batch_size is None else f"{pair.n_samples:,}",
         f"{pair.before:.4f}",
         after,
         change,

@@ -37,6 +37,6 @@ def contention_of(section: Section) -> list[Finding]:
         f"Times of {len(disturbed)} of {len(rows)} cells were taken under contention: other processes, those "
         f"of the same sweep included, left {worst['cpus_left']:.2f} processors to "
         f"{threads} thread{'s'[: threads != 1]} at the least ({worst['arch']} at bs {worst['batch_size']}, "
-        f"{worst['n_samples']:,} samples). Measure again on a quiet machine before comparing times."
+        f"{worst['n_samples']:,} images). Measure again on a quiet machine before comparing times."
     )
     return [Finding("time", text)]

@@ -12,11 +12,11 @@ from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row
 
 FEWEST_WARM = 3  # warm cells of an architecture before their spread says anything
-FACTORS = {"n_updates": "N", "batch_size": "batch size", "n_samples": "samples"}
+FACTORS = {"n_updates": "N", "batch_size": "batch size", "n_samples": "images"}
 DECIDES = {
     "n_updates": "The number of updates N decides.",
     "batch_size": "Batch size decides.",
-    "n_samples": "The number of samples decides.",
+    "n_samples": "The number of images decides.",
 }
 CHANCE = 0.01  # a factor is named if chance alone explained as much so rarely
 LEADS = 0.15  # more explained than by the next factor, to be called the one that decides
@@ -100,7 +100,7 @@ def _spread(by_arch: ByArch, warm: ByArch) -> list[Finding]:
     ]
     if short:
         loss, row = max(short, key=lambda item: item[0])
-        where = f"{row['arch']} at bs {row['batch_size']}, {row['n_samples']:,} samples"
+        where = f"{row['arch']} at bs {row['batch_size']}, {row['n_samples']:,} images"
         compared = "below" if loss > 0 else "above"
         text = f"Of the others the worst is {where}: {abs(loss):.4f} {compared} its highest warm cell."
         said.append(Finding("eval", text))

@@ -122,7 +122,7 @@ def _ranking(ranking: Ranking | None) -> list[Finding]:
     if ranking is None:
         return []
     size, n = ranking.reference
-    where = f"bs {size}, {n:,} samples, of highest mean eval"
+    where = f"bs {size}, {n:,} images, of highest mean eval"
     n_archs, n_others = len(ranking.order), len(ranking.taus)
     text = (
         f"The order of the {n_archs} architectures by eval at the best-calibrated setting ({where}) is kept "
@@ -130,7 +130,7 @@ def _ranking(ranking: Ranking | None) -> list[Finding]:
     )
     lowest = min(ranking.taus, key=lambda s: ranking.taus[s])
     if ranking.taus[lowest] < SAME_TAU:
-        at = f"bs {lowest[0]}, {lowest[1]:,} samples"
+        at = f"bs {lowest[0]}, {lowest[1]:,} images"
         text += f"; Kendall's tau is {ranking.taus[lowest]:.2f} at the least ({at})."
     else:
         text += ": Kendall's tau is 1 in each."
@@ -161,7 +161,7 @@ def _orders(section: Section) -> list[Finding]:
     text = (
         f"Over {orders_said} orders of the calibration images eval of a cell has a standard deviation of "
         f"{median(s for s, _, _ in spreads):.4f} (median over cells; at most {spread:.4f}, {row['arch']} at "
-        f"bs {row['batch_size']}, {row['n_samples']:,} samples). The table shows means over orders."
+        f"bs {row['batch_size']}, {row['n_samples']:,} images). The table shows means over orders."
     )
     return [Finding("orders", text)]
 

@@ -1,6 +1,8 @@
-"""The 33 cells of the published study as rows (see ORIGIN.md), for the same tables and findings."""
+"""What others published (see ORIGIN.md): 33 cells of recalibration as rows, and errors of small batches."""
 
 import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 
 from bnrecal.store.store import COLUMNS, SCHEMA_VERSION, Row
@@ -10,8 +12,34 @@ PUBLISHED_TASK = "published study"
 
 def published_rows() -> list[Row]:
     """One done row per cell; momentum and order are not stated there."""
-    text = (files("bnrecal.report.analysis") / "published_recalibration.csv").read_text("utf-8")
-    return [_row(cell) for cell in csv.DictReader(text.splitlines())]
+    return [_row(cell) for cell in _read("published_recalibration.csv")]
+
+
+@dataclass(frozen=True)
+class SmallBatch:
+    """A published top-1 error on ImageNet, in per cent. `line` names the norm as its source does."""
+
+    line: str
+    norm: str
+    norm_batch: int
+    error_pct: float
+    network: str
+    source: str
+
+
+def published_small_batches() -> list[SmallBatch]:
+    """Errors against the images that one normalisation sees, each with its source."""
+    return [
+        SmallBatch(line, norm, int(norm_batch), float(error_pct), network, source)
+        for line, norm, norm_batch, error_pct, network, source in map(
+            dict.values, _read("published_small_batches.csv")
+        )
+    ]
+
+
+def _read(name: str) -> Iterator[dict[str, str]]:
+    text = (files("bnrecal.report.analysis") / name).read_text("utf-8")
+    yield from csv.DictReader(text.splitlines())
 
 
 def _row(cell: dict[str, str]) -> Row:

@@ -12,8 +12,8 @@ from statistics import mean
 
 from bnrecal.report.analysis.wording import counted, listed
 from bnrecal.store.store import Row
-from bnrecal.study.axes import EXPERIMENT, RULE, metric_name, rule
-from bnrecal.study.cells import STORED, n_updates
+from bnrecal.study.axes import EXPERIMENT, RULE, STORED, metric_name, rule
+from bnrecal.study.cells import n_updates
 
 
 @dataclass(frozen=True)

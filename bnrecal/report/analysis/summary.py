@@ -1,6 +1,6 @@
 """The report as data, before any format: tables, laws, findings, advice and where it all came from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,15 +8,19 @@ from typing import Any
 
 from bnrecal.report.analysis.advice import Advice, advice_of
 from bnrecal.report.analysis.axis_findings import axis_findings
+from bnrecal.report.analysis.batch_findings import batch_findings
 from bnrecal.report.analysis.by_axes import Variants, variants_of
-from bnrecal.report.analysis.choice import TOLERANCE
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.findings import findings_of, laws_of
 from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.norm_findings import norm_findings
+from bnrecal.report.analysis.preparation import TOPIC, notes_of, preparation_of
 from bnrecal.report.analysis.published import PUBLISHED_TASK, published_rows
 from bnrecal.report.analysis.sections import Section, orders_of, sections_of
+from bnrecal.report.analysis.skipped import skipped_note
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.store.store import Row
+from bnrecal.store.store import Row, Store
+from bnrecal.study.axes import TOLERANCE
 
 FEWEST_COMMON = 4  # settings shared with the published study before the two stand side by side
 PUBLISHED_SOURCE = (
@@ -54,6 +58,8 @@ class Report:
     tolerance: float
     in_rows: str | None = None  # axes of the tables of trained networks, where they are asked for
     in_columns: str | None = None
+    skipped: Sequence[Row] = ()  # of cells that --stop-when-sure left out
+    folders: tuple[Path, ...] = ()  # of the stores, where the rows are of some
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -61,13 +67,25 @@ class Report:
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
-        return tuple(_chapter(section, self.uncertainty) for section in self.sections)
+        told = {row["key"] for advice in self.advice for row in advice.choice.stored.values()}
+        chapters = []
+        for section in self.sections:
+            first = preparation_of(section.stored, told)
+            chapters.append(_chapter(section, first, self.uncertainty))
+            told |= {row["key"] for row in section.stored.values()}
+        return tuple(chapters)
 
     @cached_property
     def trained(self) -> tuple[TrainedChapter, ...]:
         """What was trained, by the axes that vary."""
         found = variants_of(self.rows, self.in_rows, self.in_columns)
-        return tuple(TrainedChapter(one, tuple(axis_findings(one, self.uncertainty))) for one in found)
+        return tuple(_trained(one, self.uncertainty, self.train_s) for one in found)
+
+    @cached_property
+    def train_s(self) -> dict[str, float]:
+        """What each training took, by its key."""
+        rows = [row for folder in self.folders for row in Store(folder).latest()]
+        return {row["key"]: row["train_s"] for row in rows if row.get("train_s") is not None}
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
@@ -76,7 +94,8 @@ class Report:
     @cached_property
     def provenance(self) -> tuple[tuple[str, str], ...]:
         """What the rows say about when, where and from what they came."""
-        return tuple(_provenance(self.rows))
+        left_out = skipped_note(self.skipped)
+        return (*_provenance(self.rows), *([("not measured", left_out)] if left_out else ()))
 
     @cached_property
     def has_intervals(self) -> bool:
@@ -89,24 +108,38 @@ class Report:
 
 def make_report(
     rows: Sequence[Row],
-    folder: Path | None = None,
+    folder: Path | Sequence[Path] | None = None,
     tolerance: float = TOLERANCE,
     in_rows: str | None = None,
     in_columns: str | None = None,
+    skipped: Sequence[Row] = (),
 ) -> Report:
-    """The report on these rows; `folder` holds their evidence, if any.
+    """The report on these rows; `folder`, or several, holds their evidence, if any.
 
     `in_rows` and `in_columns` name the axes of tables of trained networks; by default what varies most.
+    `skipped`: rows of cells that were left out, which are told.
     """
-    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns)
+    folders = (folder,) if isinstance(folder, Path) else tuple(folder or ())
+    return Report(rows, Uncertainty(folder, rows), tolerance, in_rows, in_columns, skipped, folders)
 
 
-def _chapter(section: Section, uncertainty: Uncertainty) -> Chapter:
+def _trained(variants: Variants, uncertainty: Uncertainty, train_s: Mapping[str, float]) -> TrainedChapter:
+    stored = [point.row for point in variants.points if point.is_stored]
+    first = [Finding(TOPIC, text) for text in notes_of(stored)]
+    found = (
+        *batch_findings(variants, uncertainty, train_s),
+        *norm_findings(variants, uncertainty),
+        *axis_findings(variants, uncertainty),
+    )
+    return TrainedChapter(variants, (*first, *found))
+
+
+def _chapter(section: Section, first: Sequence[Finding], uncertainty: Uncertainty) -> Chapter:
     published = _comparable(section)
     return Chapter(
         section,
         tuple(laws_of(section)),
-        tuple(findings_of(section, uncertainty)),
+        (*first, *findings_of(section, uncertainty)),
         published,
         tuple(laws_of(published)) if published else (),
     )

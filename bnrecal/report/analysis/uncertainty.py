@@ -8,7 +8,7 @@ choice of evaluation images; the choice of calibration images is another matter 
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,15 +37,15 @@ def percentile_interval(figures: Float64s) -> Interval | None:
 
 
 class Uncertainty:
-    """Intervals of the figures of one store; without a folder there are none."""
+    """Intervals of the figures of one store or several; without a folder there are none."""
 
-    def __init__(self, folder: Path | None, rows: Iterable[Row] = ()) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | Sequence[Path] | None, rows: Iterable[Row] = ()) -> None:
+        self.folders = (folder,) if isinstance(folder, Path) else tuple(folder or ())
         self._figures: dict[str, Float64s | None] = {}
-        kept = evidence.keys(folder) if folder else frozenset()
+        kept = frozenset[str]().union(*map(evidence.keys, self.folders))
         keys = [row["key"] for row in rows if row["status"] == "done" and row["key"] in kept]
         if not keys:
-            self.folder = None
+            self.folders = ()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # numpy lets go of the lock
             self._figures.update(zip(keys, threads.map(self._computed, keys), strict=True))
 
@@ -77,9 +77,9 @@ class Uncertainty:
     def n_evaluation(self, row: Row) -> int | None:
         """Evaluation images the intervals of this row are over; None without evidence."""
         key = orders_of(row)[0]["key"]
-        if self.folder is None or self._figures.get(key) is None:
+        if self._figures.get(key) is None:
             return None
-        arrays = evidence.load(self.folder, key)
+        arrays = self._evidence(key)[1]
         return None if arrays is None else n_images(arrays)
 
     def half_width(self, row: Row) -> float | None:
@@ -87,11 +87,16 @@ class Uncertainty:
         interval = self.interval(row)
         return None if interval is None else (interval[1] - interval[0]) / 2
 
+    def _evidence(self, key: str) -> tuple[Path | None, evidence.Arrays | None]:
+        """(where it lies, what it holds), of the first folder that has some."""
+        for folder in self.folders:
+            arrays = evidence.load(folder, key)
+            if arrays is not None:
+                return evidence.path_of(folder, key), arrays
+        return None, None
+
     def _computed(self, key: str) -> Float64s | None:
-        if self.folder is None:
-            return None
-        path = evidence.path_of(self.folder, key)
-        arrays = evidence.load(self.folder, key)
+        path, arrays = self._evidence(key)
         if arrays is None or path is None:
             return None
         try:

@@ -14,3 +14,10 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     if more > 0:
         return f"{', '.join(shown)} and {more:,} more"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """ "0", "0 to 4", "0, 2, 5": ascending numbers."""
+    if len(numbers) > 2 and len(numbers) == numbers[-1] - numbers[0] + 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.report.formats.drawing import COLOURS, GRID, INK, MUTED
 from bnrecal.report.formats.picture import Panel, Picture
+from bnrecal.report.formats.series import COLOURS, GRID, INK, MUTED, PAPER
 
 PANEL_INCHES = (4.6, 3.5)
 ABREAST = 3  # panels in a row of a file
@@ -46,7 +46,13 @@ def inline_svg(panel: Panel, name: str) -> str:
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.S)  # it would rule the page
     text = re.sub(r" font-family: [^;\"]*;", "", text)
     text = re.sub(r'^<svg[^>]*viewBox="([^"]*)"[^>]*>', _opening, text)
-    for variable, colour in (("ink", INK), ("muted", MUTED), ("grid", GRID), *enumerate(COLOURS)):
+    for variable, colour in (
+        ("ink", INK),
+        ("muted", MUTED),
+        ("grid", GRID),
+        ("paper", PAPER),
+        *enumerate(COLOURS),
+    ):
         text = text.replace(colour, f"var(--{variable if isinstance(variable, str) else f'c{variable}'})")
     return re.sub(r"\n\s*", "\n", text)
 
@@ -60,13 +66,19 @@ def _figure(panels: Sequence[Panel], with_titles: bool) -> Any:
 
     columns = min(ABREAST, len(panels))
     rows = -(-len(panels) // columns)
-    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows)
+    each = [panel.inches or PANEL_INCHES for panel in panels]
+    size = (max(width for width, _ in each) * columns, max(height for _, height in each) * rows)
     figure = Figure(figsize=size, layout="constrained")
     for k, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)
         panel.draw(axes)
         if with_titles:
-            axes.set_title(panel.title, fontsize=10, color=INK)
+            legend = axes.get_legend()
+            if legend is not None and legend.get_alignment() == "left":  # above the axes, where titles stand
+                legend.set_title(panel.title)
+                legend.get_title().set_fontsize(10)
+            else:
+                axes.set_title(panel.title, fontsize=10, color=INK)
     return figure
 
 

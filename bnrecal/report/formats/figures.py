@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from bnrecal.report.analysis.durations import spoken
-from bnrecal.report.analysis.findings import time_model_of, time_name
+from bnrecal.report.analysis.findings import time_name
 from bnrecal.report.analysis.law import Law
 from bnrecal.report.analysis.ranking import FEWEST_ARCHS
 from bnrecal.report.analysis.sections import Section
@@ -12,10 +12,12 @@ from bnrecal.report.analysis.summary import Chapter, Report
 from bnrecal.report.analysis.wording import listed
 from bnrecal.report.formats import drawing
 from bnrecal.report.formats.picture import Panel, Picture
+from bnrecal.report.formats.series import ROW_INCHES
+from bnrecal.report.formats.small_batches import small_batches_picture
 from bnrecal.report.formats.variant_figures import variants_picture
 from bnrecal.study.axes import rule
 
-MOST_ARCHS = 6  # panels of the figure by samples
+MOST_ARCHS = 6  # panels of the figure by images
 MOST_LINES = 8  # lines in one panel that can still be told apart
 MOST_RANKED = 24  # settings side by side
 
@@ -30,10 +32,11 @@ def pictures_of(report: Report) -> list[Picture]:
 
 
 def pictures_of_trained(report: Report) -> list[Picture]:
-    """One for each task that networks were trained for, where a number varied."""
+    """For each task that networks were trained for, where a number varied, or norm and norm batch."""
     pictures = [
-        variants_picture(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
+        draw(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
         for k, one in enumerate(report.trained, 1)
+        for draw in (small_batches_picture, variants_picture)
     ]
     return [picture for picture in pictures if picture is not None]
 
@@ -103,7 +106,7 @@ def _by_samples(section: Section, report: Report, suffix: str) -> Picture:
     for arch in archs:
         evals = [row["eval"] for row in section.rows if row["arch"] == arch]
         alt = (
-            f"Eval {section.metric_name} of {arch} against calibration images by {section.how}, a line for "
+            f"Eval {section.metric_name} of {arch} against calibration images by {section.how}, a mark for "
             f"each batch size ({', '.join(map(str, sizes))}); from {min(evals):.4f} to {max(evals):.4f}."
         )
         panels.append(Panel(arch, alt, drawing.by_samples(section, arch, sizes, report.uncertainty)))
@@ -112,8 +115,8 @@ def _by_samples(section: Section, report: Report, suffix: str) -> Picture:
     more = f" The first {len(archs)} of {len(section.archs)} architectures." if left else ""
     bars = " Bars: 95 % intervals over evaluation images." if report.has_intervals else ""
     caption = (
-        f"Eval against calibration images by {rule(section.estimator, section.momentum)}, a line for each "
-        f"batch size.{bars}{stands}{more}"
+        f"Eval against calibration images by {rule(section.estimator, section.momentum)}, a mark for each "
+        f"batch size.{bars}{stands}{more} What lies beyond the axis stands at its edge with its figure."
     )
     return Picture(f"eval-by-samples{suffix}", "eval", caption, tuple(panels))
 
@@ -121,27 +124,27 @@ def _by_samples(section: Section, report: Report, suffix: str) -> Picture:
 def _ranking(section: Section, report: Report, suffix: str) -> Picture:
     alt = (
         f"Eval {section.metric_name} of {len(section.archs)} architectures at {len(section.settings)} "
-        "settings, ordered by the number of updates; lines that do not cross keep their order."
+        "settings, ordered by the number of updates; marks in the same sequence keep their order."
     )
     bars = " Bars: 95 % intervals." if report.has_intervals else ""
     caption = f"The order of architectures by eval at every setting, by number of updates.{bars}"
     if section.stored:
         evals = listed([f"{arch} {row['eval']:.4f}" for arch, row in section.stored.items()], 8)
         caption += f" As they stand: {evals}."
-    panel = Panel("order of architectures", alt, drawing.ranking(section, report.uncertainty))
+    height = max(3.5, 1.3 + ROW_INCHES * (len(section.settings) + bool(section.stored)))
+    panel = Panel("order of architectures", alt, drawing.ranking(section, report.uncertainty), (4.6, height))
     return Picture(f"ranking{suffix}", "ranking", caption, (panel,))
 
 
 def _time(section: Section, suffix: str) -> Picture:
-    name, model = time_name(section), time_model_of(section)
+    name = time_name(section)
     assert name is not None
     seconds = [median(r[name] for r in section.at(*s).values()) for s in section.settings]
     what = "of the update pass" if name == "recal_s" else "of a cell"
     alt = (
-        f"Seconds {what} against calibration images, a line for each batch size; from {spoken(min(seconds))} "
+        f"Seconds {what} against calibration images, a mark for each batch size; from {spoken(min(seconds))} "
         f"to {spoken(max(seconds))}."
     )
-    fitted = " Lines: fixed part + part per image + part per batch." if model and model.holds() else ""
-    caption = f"Time {what}, median over architectures.{fitted}"
-    panel = Panel("time", alt, drawing.time(section, name, model if fitted else None))
+    caption = f"Time {what}, median over architectures."
+    panel = Panel("time", alt, drawing.time(section, name))
     return Picture(f"time{suffix}", "time", caption, (panel,))

@@ -57,4 +57,4 @@ def grid_table(
 def _cell(row: Row | None, runs: bool) -> str:
     if row is None:
         return "..." if runs else "."
-    return figure(row["eval"]) if row["status"] == "done" else "failed"
+    return figure(row["eval"]) if row["status"] == "done" else str(row["status"])

@@ -49,7 +49,7 @@ def escape(text: str) -> str:
     for c in " ".join(text.split()):
         plain = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
         shown.append(SPECIAL.get(c) or "".join(SPECIAL.get(p, p) for p in plain if p.isprintable()) or "?")
-    return "".join(shown)
+    return "".join(shown).replace("--", "-{}-")  # an option, not a dash
 
 
 def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:

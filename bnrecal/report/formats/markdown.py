@@ -48,8 +48,8 @@ def _chapter(chapter: Chapter, uncertainty: Uncertainty) -> list[str]:
     parts.append("### Findings")
     parts += map(_finding, chapter.findings)
     if chapter.published:
-        parts += ["### Published beside measured", PUBLISHED_SOURCE, _laws(chapter)]
-        parts.append(_side_by_side(chapter.section, chapter.published))
+        parts += ["### Published beside measured", PUBLISHED_SOURCE, laws_table(chapter)]
+        parts.append(side_by_side(chapter.section, chapter.published))
     return parts
 
 
@@ -57,7 +57,7 @@ def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[str]:
     parts = [f"## {escape(chapter.variants.title)}"]
     for found in text_tables(chapter.variants, uncertainty):
         heading = f"### {escape(found.title)}\n\n" if found.title else ""
-        parts.append(heading + _table([escape(h) for h in found.headers], [list(row) for row in found.rows]))
+        parts.append(heading + table([escape(h) for h in found.headers], [list(row) for row in found.rows]))
     parts += ["### Findings", *map(_finding, chapter.findings)]
     parts.append(f"±: {noise_of(chapter.variants)}.")
     return parts
@@ -67,7 +67,8 @@ def _finding(finding: Finding) -> str:
     return "\n".join([escape(finding.text), "", *(f"- {escape(item)}" for item in finding.items)]).strip()
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The first column to the left, figures to the right."""
     from tabulate import tabulate
 
     align = ("left", *["right"] * (len(headers) - 1))
@@ -80,25 +81,26 @@ def _block(block: Block, uncertainty: Uncertainty) -> str:
     for n in block.samples:
         seconds = block.seconds(n)
         time = f", {seconds:.1f} s" if seconds is not None else ""
-        headers += [f"{n:,} samples (N {block.n_updates(n):,}{time}): update", "eval"]
+        headers += [f"{n:,} images (N {block.n_updates(n):,}{time}): update", "eval"]
     rows = []
     for arch in block.archs:
         found = [block.rows.get((arch, n)) for n in block.samples]
         cells = [text for row in found for text in (_metric(row, "update"), _eval(row, uncertainty))]
         rows.append([escape(arch), *cells])
-    return _table(headers, rows)
+    return table(headers, rows)
 
 
 def _standing(section: Section, uncertainty: Uncertainty) -> str:
     rows = [[escape(arch), _eval(row, uncertainty)] for arch, row in section.stored.items()]
-    return _table(["arch", "eval"], rows)
+    return table(["arch", "eval"], rows)
 
 
-def _laws(chapter: Chapter) -> str:
+def laws_table(chapter: Chapter) -> str:
+    """The fits here, and those of the published study."""
     headers = ["update = A (1 - k0 / N)", "A", "k0", "R2", "mean eval"]
     rows = [_law(law, "here") for law in chapter.laws]
     rows += [_law(law, "published") for law in chapter.published_laws]
-    return _table(headers, rows)
+    return table(headers, rows)
 
 
 def _law(law: Law, where: str) -> list[str]:
@@ -106,17 +108,17 @@ def _law(law: Law, where: str) -> list[str]:
     return [f"{escape(law.arch)} {where}", level, warmup, f"{law.r2:.4f}", f"{law.mean_eval:.4f}"]
 
 
-def _side_by_side(here: Section, published: Section) -> str:
+def side_by_side(here: Section, published: Section) -> str:
     """update / eval of every setting of either study."""
     archs = list(dict.fromkeys((*here.archs, *published.archs)))
-    headers = ["bs", "samples", "N"]
+    headers = ["bs", "images", "N"]
     headers += [f"{escape(arch)} {where}" for arch in archs for where in ("published", "here")]
     rows = []
     for size, n in sorted(set(here.settings) | set(published.settings)):
         both = [(published.at(size, n).get(arch), here.at(size, n).get(arch)) for arch in archs]
         cells = [_pair(row) for pair in both for row in pair]
         rows.append([str(size), f"{n:,}", f"{n_updates(n, size):,}", *cells])
-    return _table(headers, rows)
+    return table(headers, rows)
 
 
 def _pair(row: Row | None) -> str:

@@ -1,24 +1,33 @@
-"""The report as one HTML page that needs nothing else: no network, no script, no font file."""
+"""The report as one HTML page that needs nothing else: no network, no font file, and no script to be read.
 
+Its own script sorts and filters the rows of long tables; it is part of the page, and nothing else may run.
+"""
+
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from bnrecal.report.analysis.axis_findings import noise_of
-from bnrecal.report.analysis.finding import Finding, start_left, window
+from bnrecal.report.analysis.finding import Finding
+from bnrecal.report.analysis.images_needed import images_needed
+from bnrecal.report.analysis.preparation import TOPIC
 from bnrecal.report.analysis.sections import Block, Section
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report
+from bnrecal.report.formats.all_cells import CellTable, cell_tables
 from bnrecal.report.formats.canvas import inline_svg
 from bnrecal.report.formats.figures import pictures_of, pictures_of_trained
+from bnrecal.report.formats.images_needed import NOT_REACHED, NOT_RUN, sentence
 from bnrecal.report.formats.picture import Picture
 from bnrecal.report.formats.terminal import COUNTS_ABREAST, figure
 from bnrecal.report.formats.variants import text_tables
-from bnrecal.store.store import Row
-from bnrecal.study.cells import STORED
 
-MOST_CELLS = 1500  # lines of the table of all cells; more are left to CSV
+MOST_TABLES = 6  # of one chapter; more are folded
 # Topics of findings in the order of the page, each with its heading.
 TOPICS = {
+    TOPIC: "First of all",
     "law": "The law behind the update column",
     "start": "What the average still holds",
     "eval": "What eval depends on",
@@ -37,6 +46,22 @@ class Part:
     heading: str
     findings: list[Finding]
     pictures: list["Drawn"]
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it stands before the tables: what comes before the law, and the law where it is drawn."""
+        place, law = list(TOPICS).index(self.topic), list(TOPICS).index("law")
+        return place < law or (place == law and bool(self.pictures))
+
+    @property
+    def wide(self) -> list["Drawn"]:
+        """Pictures of several panels, which take the whole width."""
+        return [drawn for drawn in self.pictures if len(drawn.panels) > 1]
+
+    @property
+    def single(self) -> list["Drawn"]:
+        """Pictures of one panel, which stand beside the sentences."""
+        return [drawn for drawn in self.pictures if len(drawn.panels) == 1]
 
 
 @dataclass(frozen=True)
@@ -72,6 +97,7 @@ def to_html(report: Report) -> str:
     trained = [
         {
             "id": f"trained-{number}",
+            "topic": "trained",
             "variants": one.variants,
             "findings": one.findings,
             "tables": text_tables(one.variants, report.uncertainty),
@@ -90,19 +116,24 @@ def to_html(report: Report) -> str:
         }
         for number, chapter in enumerate(report.chapters, 1)
     ]
-    standing = {row["key"]: (c, row) for c in report.chapters for row in c.section.stored.values()}
-    listed = [*standing.values(), *((c, row) for c in report.chapters for row in c.section.rows)]
+    tables = cell_tables(report)
     return environment.get_template("page.html.j2").render(
         report=report,
         chapters=chapters,
         trained=trained,
         title=_title(report),
-        cells=[_cell(c, row, report) for c, row in listed[:MOST_CELLS]],
-        n_cells=len(listed),
+        cell_tables=tables,
+        needed=_needed(report),
+        contents=_contents(report, chapters, trained, tables),
         half_width=report.uncertainty.half_width,
         source=PUBLISHED_SOURCE,
+        most_tables=MOST_TABLES,
+        not_run=NOT_RUN,
+        not_reached=NOT_REACHED,
         version=version("bnrecal"),
-        style=Markup(_style()),
+        style=Markup(_template("page.css")),
+        script=Markup(_template("page.js")),
+        script_hash=_hash(_template("page.js")),
     )
 
 
@@ -123,10 +154,42 @@ def _joined(text: str) -> str:
     return text
 
 
-def _style() -> str:
+def _template(name: str) -> str:
     from importlib.resources import files
 
-    return (files("bnrecal.report.formats") / "templates" / "page.css").read_text("utf-8")
+    return (files("bnrecal.report.formats") / "templates" / name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    """What the page's own policy knows its script by: no other can run in it."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _needed(report: Report) -> list[dict[str, Any]]:
+    """Tables of images needed, where several rules can be compared."""
+    return [
+        {"sentence": sentence(one), "found": one}
+        for one in images_needed(report.sections, report.tolerance)
+        if len(one.rules) > 1
+    ]
+
+
+def _contents(
+    report: Report,
+    chapters: Sequence[dict[str, Any]],
+    trained: Sequence[dict[str, Any]],
+    tables: Sequence[CellTable],
+) -> list[tuple[str, str]]:
+    """(anchor, words) of every section; of a single chapter its topics too."""
+    found = [("use", "What to use")] if report.advice else []
+    found += [("needed", "Images needed")] if _needed(report) else []
+    for one in chapters:
+        found.append((one["id"], one["chapter"].section.title))
+        if len(chapters) == 1:
+            found += [(f"{one['id']}-{part.topic}", part.heading) for part in one["parts"]]
+    found += [(one["id"], one["variants"].title) for one in trained]
+    found += [(table.id, table.name) for table in tables]
+    return [*found, ("origin", "Where this comes from")] if report.provenance else found
 
 
 def _belonging(pictures: Sequence[Picture], report: Report, number: int) -> list[Picture]:
@@ -163,25 +226,3 @@ def _slices(section: Section | None) -> list[Slice]:
         for block in (section.blocks if section else ())
         for start in range(0, len(block.samples), COUNTS_ABREAST)
     ]
-
-
-def _cell(chapter: Chapter, row: Row, report: Report) -> dict[str, str]:
-    """One line of the table of all cells."""
-    momentum, section = row["momentum"], chapter.section
-    interval = report.uncertainty.interval(row)
-    ema = row["estimator"] == "ema" and momentum is not None
-    stands = row["estimator"] == STORED
-    return {
-        "arch": row["arch"],
-        "rule": "as it stands" if stands else section.how,
-        "bs": "-" if stands else f"{row['batch_size']:,}",
-        "images": f"{row['n_samples']:,}",
-        "N": f"{row['n_updates']:,}",
-        "update": figure(row["update"]),
-        "eval": figure(row["eval"]),
-        "interval": "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
-        "start": f"{100 * start_left(momentum, row['n_updates']):.2f} %" if ema else "-",
-        "window": f"{window(momentum) * row['batch_size']:,.0f}" if ema else "-" if stands else "all",
-        "seconds": "-" if row["recal_s"] is None else f"{row['recal_s']:.2f}",
-        "total": "-" if row["total_s"] is None else f"{row['total_s']:.2f}",
-    }

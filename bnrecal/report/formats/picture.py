@@ -15,6 +15,7 @@ class Panel:
     title: str
     alt: str
     draw: Callable[["Axes"], None]
+    inches: tuple[float, float] | None = None  # None: as canvas.py has it
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,13 @@ from rich.text import Text
 from bnrecal.report.analysis.advice import Advice
 from bnrecal.report.analysis.axis_findings import noise_of
 from bnrecal.report.analysis.law import Law
+from bnrecal.report.analysis.preparation import notes_of
 from bnrecal.report.analysis.sections import Block, Section
+from bnrecal.report.analysis.skipped import skipped_note
 from bnrecal.report.analysis.summary import PUBLISHED_SOURCE, Chapter, Report, TrainedChapter
 from bnrecal.report.analysis.uncertainty import Uncertainty
-from bnrecal.report.formats.variants import text_tables
+from bnrecal.report.formats.variants import MOST_WIDE, text_tables
+from bnrecal.store.provenance import trained_apart
 from bnrecal.store.store import Row
 from bnrecal.study.axes import label
 
@@ -49,6 +52,8 @@ def published_layout(report: Report) -> RenderableType:
     if any(advice.cost == "recal_s" and advice.choice.archs for advice in report.advice):
         note.append(COST_NOTE)
     parts.append(Text("\n".join([*note, ""]), style="dim"))
+    left_out = skipped_note(report.skipped)
+    parts += [Text(f"{left_out}\n")] if left_out else []
     parts += [_advice(advice, len(report.advice) > 1) for advice in report.advice]
     return Group(*parts)
 
@@ -57,7 +62,8 @@ def _trained(chapter: TrainedChapter, uncertainty: Uncertainty) -> list[Renderab
     """A table for each block of trained networks, and what changes along each axis."""
     parts: list[RenderableType] = [Text(chapter.variants.title, style="bold")]
     for found in text_tables(chapter.variants, uncertainty):
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        apart = 1 if len(found.headers) <= MOST_WIDE + 1 else 0
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, apart, 0, 0))
         for k, heading in enumerate(found.headers):
             table.add_column(heading, justify="right" if k else "left", no_wrap=k > 0)
         for cells in found.rows:
@@ -122,7 +128,7 @@ def _heading(block: Block, n_samples: int, with_intervals: bool) -> str:
     seconds = block.seconds(n_samples)
     time = f"{seconds:.1f} s" if seconds is not None else ""
     room = "     " if with_intervals else ""
-    return f"{n_samples:,} samples\nN {block.n_updates(n_samples):,}, {time}\nupdate    eval{room}"
+    return f"{n_samples:,} images\nN {block.n_updates(n_samples):,}, {time}\nupdate    eval{room}"
 
 
 def _figures(row: Row | None, uncertainty: Uncertainty) -> str:
@@ -201,21 +207,33 @@ LONG_COLUMNS = {
 
 
 def long_layout(rows: Sequence[Row], uncertainty: Uncertainty) -> RenderableType:
-    """One line per cell, a table for each task; failed ones with their reason."""
+    """One line per cell, a table for each task; failed ones with their reason.
+
+    Where networks were trained a line says how, by what not all recipes have in common; that stands above.
+    """
+    common, hows = trained_apart(rows)
+    named = {row["key"]: how for row, how in zip(rows, hows, strict=True) if how}
     parts: list[RenderableType] = []
     for task in dict.fromkeys(row["task"] for row in rows):
         parts.append(Text(task, style="bold"))
+        if named and common:
+            parts.append(Text(f"trained: {common}"))
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in LONG_COLUMNS:
             numeric = heading not in ("arch", "rule")
             table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
         mine = [row for row in rows if row["task"] == task]
+        if named:
+            table.add_column("trained", overflow="fold")
         for row in mine:
-            table.add_row(*(_cell(row, name, uncertainty) for name in LONG_COLUMNS.values()))
+            trained = [named.get(row["key"], "")] if named else []
+            table.add_row(*(_cell(row, name, uncertainty) for name in LONG_COLUMNS.values()), *trained)
         parts.append(table)
+        parts += [Text(f"{note}\n") for note in notes_of(mine)]
         for row in mine:
             if row["status"] == "failed":
-                parts.append(Text(f"failed: {label(row)}: {row['error']}"))
+                name = ", ".join(filter(None, (label(row), named.get(row["key"]))))
+                parts.append(Text(f"failed: {name}: {row['error']}"))
     return Group(*parts)
 
 
@@ -228,4 +246,4 @@ def _cell(row: Row, name: str, uncertainty: Uncertainty) -> str:
         return figure(value) if row["status"] == "done" else "failed"
     if name.endswith("_s"):
         return "-" if value is None else f"{value:.2f}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

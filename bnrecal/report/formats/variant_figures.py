@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bnrecal.report.analysis.axis_findings import best_setting, half_width, noise_of
-from bnrecal.report.analysis.by_axes import AS_IT_STANDS, HOW, IMAGES, Point, Variants, grouped, said
+from bnrecal.report.analysis.by_axes import (
+    AS_IT_STANDS,
+    HOW,
+    IMAGES,
+    Point,
+    Variants,
+    grouped,
+    named,
+    place_of,
+    said,
+)
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.drawing import along
 from bnrecal.report.formats.picture import Panel, Picture
@@ -69,7 +79,7 @@ def _by_rule(variants: Variants) -> dict[str, list[Point]]:
 def _by_kind(points: Sequence[Point], others: Sequence[str]) -> dict[str, list[Point]]:
     found: dict[str, list[Point]] = {}
     for point in points:
-        found.setdefault(", ".join(said(name, point.at[name]) for name in others), []).append(point)
+        found.setdefault(named(others, place_of(point, others)), []).append(point)
     return dict(list(found.items())[:MOST_LINES])
 
 
@@ -77,7 +87,7 @@ def _lines(groups: Mapping[str, list[Point]], x: str, uncertainty: Uncertainty) 
     lines = {}
     for name, points in groups.items():
         at: dict[Any, Any] = grouped(
-            (p for p in points if isinstance(p.at[x], int | float)), lambda p: p.at[x]
+            (p for p in points if isinstance(p.at.get(x), int | float)), lambda p: p.at[x]
         )
         values = sorted(at)
         halves = [half_width(at[value], uncertainty) or 0.0 for value in values]

@@ -11,14 +11,11 @@ from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.wording import counted
 from bnrecal.report.formats.grid import grid_table
 from bnrecal.report.formats.terminal import figure
-from bnrecal.store.provenance import recipe_of
-from bnrecal.store.rows import is_evaluated
+from bnrecal.store.provenance import trained_how
+from bnrecal.store.rows import SKIPPED, is_evaluated
 from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import label
 from bnrecal.study.cells import trained_name
-from bnrecal.study.recipe import make_recipe
-from bnrecal.study.recipes import label as variant
-from bnrecal.study.recipes import varied_fields
 
 EVERY_S = 1.0
 
@@ -66,16 +63,13 @@ def _lines(store: Store, console: Console, rounds: int | None, every_s: float) -
 
 def lines_of(rows: Sequence[Row]) -> list[str]:
     """Each row in one line; of a recipe what differs from the defaults or from others."""
-    recipes = [recipe_of(row) for row in rows]
-    varied = varied_fields([make_recipe({}), *filter(None, recipes)])
-    return [
-        line(row, "" if recipe is None else variant(recipe, varied))
-        for row, recipe in zip(rows, recipes, strict=True)
-    ]
+    return [line(row, how) for row, how in zip(rows, trained_how(rows), strict=True)]
 
 
 def line(row: Row, trained: str = "") -> str:
     """One row in one line; `trained` says how its network was."""
+    if row["status"] == SKIPPED:
+        return f"{label(row, ('estimator',))}: skipped: {row['reason']}"
     if is_evaluated(row):
         head = ", ".join(filter(None, (label(row, ("estimator",)), trained)))
     else:

@@ -125,7 +125,7 @@ def test_other_weights_and_data_are_told(bnrecal: Callable[..., Any], tmp_path: 
 def test_the_table_fits_eighty_columns(
     bnrecal: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
-    """Largest fall first, nothing cut."""
+    """Nothing is cut."""
     monkeypatch.setenv("COLUMNS", columns)
     one, two = results(tmp_path / "one", RIGHT), results(tmp_path / "two", worse(40))
     text = bnrecal("compare", one, two).out
@@ -155,3 +155,28 @@ def test_trained_cells_are_matched_by_their_recipe(bnrecal: Callable[..., Any], 
     assert (ran.code, [pair["verdict"] for pair in pairs]) == (0, ["same"] * 3)
     assert [pair["recipe"] for pair in pairs] == ["norm batch 4", "norm batch 8", None]
     assert "a, norm batch 8" in bnrecal("compare", tmp_path / "one", tmp_path / "two").out
+
+
+def test_the_table_follows_the_grid_whatever_the_order_of_rows(
+    bnrecal: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As they stand, then by rule, batch size, samples and architecture; the largest fall is told below."""
+    cells = [("a", 8, 64), ("b", 8, 64), ("a", 8, 1024), ("b", 8, 1024), ("a", 16, 64), ("b", 16, 64)]
+    for name, order, fall in (("one", (0, 1, 2, 3, 4, 5), 0.0), ("two", (5, 3, 1, 0, 2, 4), 0.1)):
+        store = Store(tmp_path / name)
+        store.prepare()
+        for k in order:
+            arch, size, n = cells[k]
+            worse = fall if k == 3 else -0.01
+            store.append(row(arch, size, n, 0.1, key=f"{name}{k}", eval=0.5 - worse, metric="top1"))
+        stands = {"estimator": "stored", "momentum": None, "seed": None, "batch_size": None, "n_samples": 0}
+        store.append(row("b", 8, 64, 0.1, key=f"{name}s", metric="top1") | stands)
+    for folders in (("one", "two"), ("two", "one")):
+        out = bnrecal("compare", *folders).out
+        lines = [line.split() for line in out.splitlines() if line.strip()[:2] in ("a ", "b ")]
+        assert lines[0][:2] == ["b", "stored"]
+        found = [(line[0], int(line[3]), int(line[4].replace(",", ""))) for line in lines[1:]]
+        assert found == cells
+    said = " ".join(bnrecal("compare", "one", "two").out.split())
+    assert "the largest fall is 0.1000, b by ema, momentum 0.1, bs 8, 1,024 images" in said
+    assert "largest fall" not in bnrecal("compare", "one", "one").out

@@ -41,7 +41,7 @@ def test_the_sentence_counts_cells_and_names_the_worst() -> None:
     (section,) = sections_of(rows)
     (finding,) = contention_of(section)
     assert "Times of 2 of 3 cells were taken under contention" in finding.text
-    assert "left 0.50 processors to 2 threads at the least (a at bs 8, 256 samples)" in finding.text
+    assert "left 0.50 processors to 2 threads at the least (a at bs 8, 256 images)" in finding.text
     (quiet,) = sections_of(rows[:1])
     assert contention_of(quiet) == []
 

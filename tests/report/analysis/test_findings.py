@@ -104,7 +104,7 @@ def test_eval_is_compared_where_the_average_is_warm() -> None:
     ]
     said = said_of(rows)
     assert "Over the cells that are warm eval varies by 0.0030 at most on each architecture." in said
-    assert "Of the others the worst is a at bs 64, 2,560 samples: 0.1030 below its highest warm cell." in said
+    assert "Of the others the worst is a at bs 64, 2,560 images: 0.1030 below its highest warm cell." in said
 
 
 def test_estimators_without_update_metric_have_no_law() -> None:
@@ -138,7 +138,7 @@ def test_what_explains_eval_is_named_only_when_it_stands_out() -> None:
     by_n = said_of(grid(lambda a, bs, n: LEVEL[a] - 0.5 * bs / n + 1e-4 * jitter(a, bs, n)))
     assert any("The number of updates N decides." in said for said in by_n)
     by_samples = said_of(grid(lambda a, bs, n: LEVEL[a] - 50 / n + 1e-4 * jitter(a, bs, n)))
-    assert any("The number of samples decides." in said for said in by_samples)
+    assert any("The number of images decides." in said for said in by_samples)
     by_size = said_of(grid(lambda a, bs, n: LEVEL[a] - bs / 1000 + 1e-4 * jitter(a, bs, n)))
     assert any("Batch size decides." in said for said in by_size)
     scattered = said_of(grid(lambda a, bs, n: LEVEL[a] + 0.01 * jitter(a, bs, n)))

@@ -1,5 +1,7 @@
 """Markdown, LaTeX, figures and the HTML page: each parsed back from what was written."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -21,6 +23,7 @@ from bnrecal.store.store import Store
 from tests.executors.processes import PATIENCE_S
 from tests.report.test_report import row
 
+RESULTS = Path(__file__).parents[3] / "results"
 NASTY = "<script>alert(1)</script>&\"'$x_1$ \\input{x} %#{}~^|`"
 
 
@@ -91,12 +94,11 @@ def html_of(bnrecal: Callable[..., Any], folder: Path, *arguments: str) -> str:
 
 
 def test_the_page_needs_nothing_else(bnrecal: Callable[..., Any], stored: Path) -> None:
-    """No script, no address to load from, no file beside it; below 1 MB."""
+    """No address to load from, no file beside it, no script but its own; below 1 MB."""
     text = html_of(bnrecal, stored)
     page = Outline(text)
     assert len(text.encode()) < 1_000_000
     assert not {tag for tag, _ in page.tags} & {
-        "script",
         "iframe",
         "img",
         "object",
@@ -114,6 +116,13 @@ def test_the_page_needs_nothing_else(bnrecal: Callable[..., Any], stored: Path) 
     assert "@import" not in style[1]
     assert "prefers-color-scheme: dark" in style[1]
     assert "@media print" in style[1]
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (str(given["content"]) for tag, given in page.tags if given.get("http-equiv"))
+    assert policy == (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+    )
+    assert not [name for _, given in page.tags for name in given if name.startswith("on")]
 
 
 def test_the_page_can_be_read_without_seeing_it(bnrecal: Callable[..., Any], stored: Path) -> None:
@@ -163,10 +172,21 @@ def test_names_from_data_never_become_markup(bnrecal: Callable[..., Any], tmp_pa
     folder = study(tmp_path / "results", (NASTY, "b", "c"))
     text = html_of(bnrecal, folder)
     page = Outline(text)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert text.count("alert(1)") == text.count("alert(1)&lt;/script&gt;") > 0
     assert "<script>alert(1)</script>" in "".join(page.text)
     markdown = bnrecal("report", "--out", folder, "--format", "md").out
     assert "<script>" not in markdown.replace("\\<script\\>", "")
+
+
+def test_the_law_stands_before_the_tables_where_it_holds(bnrecal: Callable[..., Any], stored: Path) -> None:
+    """Its figure is the first thing of a study; where there is none the tables are."""
+    text = html_of(bnrecal, stored)
+    assert text.index('id="chapter-1-law"') < text.index("<svg") < text.index('id="chapter-1-table"')
+    assert text.index('id="chapter-1-table"') < text.index('id="chapter-1-start"')
+    other = html_of(bnrecal, RESULTS / "images_needed")
+    assert other.index('id="chapter-1-table"') < other.index('id="chapter-1-law"')
+    assert other.index("16 tables: update and eval") < other.index('id="chapter-1-law"')
 
 
 def test_a_store_of_one_cell_still_has_a_page(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
