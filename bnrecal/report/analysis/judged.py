@@ -70,7 +70,7 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
 
 
 def judges_of(rows: Iterable[Row]) -> list[Judge]:
-    """Every judge at every setting, those that were measured first, else in the order rows first name them."""
+    """Every judge at every setting, those that were measured first, else in the order of the rows."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if _is_judged(row):
