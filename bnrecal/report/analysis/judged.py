@@ -10,7 +10,7 @@ from bnrecal.search.truth import Truth
 from bnrecal.store.provenance import trained_how
 from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import STORED, metric_name, short_rule
-from bnrecal.study.cells import JUDGE
+from bnrecal.study.cells import is_judgement
 
 _OF_SETTING = ("estimator", "momentum", "batch_size", "n_samples", "seed", "trained")
 
@@ -34,11 +34,6 @@ class Judged:
     ranking: Ranking
     truth: str | None = None  # where true values came from
     notes: tuple[str, ...] = ()
-
-
-def is_judgement(row: Row) -> bool:
-    """Whether the row is one architecture before a judge."""
-    return row.get("kind") == JUDGE
 
 
 def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | None = None) -> Judged:
@@ -70,7 +65,7 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
 
 
 def judges_of(rows: Iterable[Row]) -> list[Judge]:
-    """Every judge at every setting, those that were measured first, else in the order of the rows."""
+    """Every judge at every setting: those that were measured first, then in the order of rows."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if _is_judged(row):
