@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnrecal.report.analysis.wording import counted
-from bnrecal.search.ranking import Ranking, rank
+from bnrecal.search.ranking import FEWEST, Ranking, rank
 from bnrecal.search.truth import Truth
 from bnrecal.store.provenance import trained_how
 from bnrecal.store.rows import Row, is_evaluated
@@ -31,16 +31,27 @@ class Judged:
 
     what: str  # task and metric
     judges: tuple[Judge, ...]
-    ranking: Ranking
+    ranking: Ranking | None  # None of fewer than FEWEST architectures
     truth: str | None = None  # where true values came from
     notes: tuple[str, ...] = ()
+    true: Mapping[str, float] | None = None
+
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """Those that are compared, the highest of the first judge first; of equal ones by name."""
+        if not self.judges:
+            return ()
+        first = self.judges[0].values
+        known = first if self.ranking is None else self.ranking.archs
+        return tuple(sorted(known, key=lambda arch: (-first[arch], arch)))
 
 
 def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | None = None) -> Judged:
     """Of the latest rows of a store, one a key; those of trainings are passed over.
 
     A judge that knows fewer than half as many architectures as another would leave too few to compare: it is
-    left out, with a note. Raises BnrecalError for fewer than three architectures in common.
+    left out, with a note. Raises BnrecalError for fewer than three architectures in common with the truth or
+    among the judges; judges of fewer give their values and no ranking.
     """
     judges = judges_of(rows)
     most = max((len(judge.values) for judge in judges), default=0)
@@ -55,13 +66,16 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
         for judge in compared
         if judge.n_failed
     ]
-    ranking = rank({judge.name: judge.values for judge in compared}, truth)
-    if len(ranking.archs) < most:
+    ranking = rank({judge.name: judge.values for judge in compared}, truth) if most >= FEWEST else None
+    if ranking is None:
+        notes.append(f"{counted(most, 'architecture')}: order and agreement need {FEWEST}")
+    elif len(ranking.archs) < most:
         whom = "every judge and the truth know" if truth else "every judge knows"
         notes.append(f"of {most:,} architectures {whom} {len(ranking.archs):,}, and these are compared")
     metrics = dict.fromkeys((row["task"], row["metric"]) for row in rows if _is_judged(row))
     what = ", ".join(f"{task} ({metric_name(metric)})" for task, metric in metrics)
-    return Judged(what, compared, ranking, source, tuple(notes))
+    true = None if truth is None else truth.values
+    return Judged(what, compared, ranking, source, tuple(notes), true)
 
 
 def judges_of(rows: Iterable[Row]) -> list[Judge]:
