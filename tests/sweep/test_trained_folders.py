@@ -135,7 +135,7 @@ def test_yes_and_no_are_asked_for_as_toml_writes_them(bnrecal: Callable[..., Any
     Path("study.toml").write_text(STUDY.replace("norm_batch = [4, 8]", "nesterov = [false, true]"))
     ran = bnrecal(*SWEEP, "--only", f"train.nesterov={value}", "--dry-run")
     assert "1 network to train" in ran.out
-    assert "train net: nesterov" in ran.out
+    assert "net (nesterov)" in ran.out
     other = bnrecal(*SWEEP, "--only", "train.nesterov=1", "--dry-run")
     assert "leave none of the study's" in other.err
 
