@@ -19,13 +19,13 @@ NAMES_WIDTH = 20  # of networks; longer ones are counted
 
 def plan_text(plan: "Plan", store: "Store") -> str:
     """The passes, the trainings under them, and what all of it may take."""
-    from bnrecal.cli.messages import drawn
+    from bnrecal.cli.messages import UNBROKEN, drawn
     from bnrecal.study.cells import Pass
 
     walks = [todo for todo in plan.passes if isinstance(todo, Pass)]
     parts = [drawn(_table(walks), WIDTH).strip("\n"), ""] if walks else []
     lines = [*_trainings(plan), _in_all(plan, store, len(walks))]
-    wrapped = (textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False) for line in lines)
+    wrapped = (textwrap.wrap(line, WIDTH, subsequent_indent="  ", **UNBROKEN) for line in lines)
     return "\n".join([*parts, *(line for some in wrapped for line in some), ""])
 
 

@@ -53,13 +53,14 @@ def test_the_shipped_recipe_is_read() -> None:
     assert read_recipe(root / "experiments" / "garments_supernet.toml").inputs == {"task": "garments"}
 
 
-def test_the_shipped_recipe_repeats_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_recipe_repeats_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two epochs of the very file on tiny's images, in two processes with a thread each: one file of weights,
     one course of losses. Another seed gives others.
     """
     from tests.executors.processes import finish, start
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[2] / "experiments" / "garments_supernet.toml").read_text()
     assert text.count("epochs = 8") == text.count("seed = 0") == 1
     shorter = text.replace("epochs = 8", "epochs = 2")

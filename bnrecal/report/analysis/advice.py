@@ -84,6 +84,11 @@ class Advice:
         measured = [setting.rows for setting in self.choice.settings]
         return all(row["eval"] == 0 for rows in [*measured, self.choice.stored] for row in rows.values())
 
+    @property
+    def names_cost(self) -> bool:
+        """Whether a sentence says what the update pass costs."""
+        return self.cost == "recal_s" and bool(self.choice.archs) and not self._all_zero
+
     def _why(self) -> list[str]:
         choice, chosen = self.choice, self.choice.chosen
         if chosen is choice.best:
