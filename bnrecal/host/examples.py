@@ -31,6 +31,10 @@ EXAMPLES = {
         "what small normalisation batches cost; wants CIFAR-10 as class folders",
         "bnrecal sweep --study norm_batch.toml --out results",
     ),
+    "large_batches": (
+        "what large training batches cost under SGD, LARS and LARC; wants CIFAR-10 as class folders",
+        "bnrecal sweep --study large_batches.toml --out results",
+    ),
     "fashion_mnist": (
         "20,000 images or all 60,000; wants a torchvision root with Fashion-MNIST",
         "bnrecal train supernet.toml --data ROOT --out weights",
@@ -46,7 +50,11 @@ EXAMPLES = {
 }
 
 # Files of an example that do not lie in a folder of its name, beside NAME.toml.
-COMPANIONS = {"images_needed": ("images_needed_exact.toml",), "norm_batch": ("residual.py",)}
+COMPANIONS = {
+    "images_needed": ("images_needed_exact.toml",),
+    "norm_batch": ("residual.py",),
+    "large_batches": ("residual.py",),
+}
 
 
 def _home() -> Path:
