@@ -36,7 +36,7 @@ EXAMPLES = {
         "bnrecal sweep --study small_batches.toml --out results",
     ),
     "large_batches": (
-        "what large batches cost, and whether layer-wise rates give it back; wants CIFAR-10 as class folders",
+        "what large training batches cost under SGD, LARS, LARC; wants CIFAR-10 as class folders",
         "bnrecal sweep --study large_batches.toml --out results",
     ),
     "fashion_mnist": (

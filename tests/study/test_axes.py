@@ -84,7 +84,7 @@ def test_options_are_the_axes_and_the_settings_that_are_none() -> None:
     for option in GRID:
         command = option(command)
     found = {str(parameter.name): parameter for parameter in command.params}
-    assert list(found) == [*OPTIONS, "repeats", "baseline"]
+    assert list(found) == [*OPTIONS, "repeats", "baseline", "reference"]
     for axis in AXES:
         parameter = found[axis.option]
         assert isinstance(parameter, click.Option)
