@@ -74,9 +74,18 @@ class Advice:
                     f"If they are re-estimated all the same, use {chosen.name}.",
                 ]
             else:
-                said += [f"{others} {chosen.name}.", *helps(choice, self.metric)]
+                said += [f"{others} {chosen.name}.", *self._unmeasured(), *helps(choice, self.metric)]
             said += [*self._why(), *self._too_few(), *self._orders(), self._cost()]
         return [*said, *self._left_out(), *self._one_estimator(), *left_alone_of(choice.stored)]
+
+    def _unmeasured(self) -> list[str]:
+        """That nothing says whether to re-estimate at all, where no network was measured as it stands."""
+        if self.choice.stored:
+            return []
+        return [
+            "The network as it stands was not measured in this study: whether re-estimating helps or harms "
+            "is not known from it."
+        ]
 
     @property
     def _all_zero(self) -> bool:
