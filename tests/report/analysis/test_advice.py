@@ -325,3 +325,10 @@ def test_a_cold_average_is_no_candidate(tmp_path: Path) -> None:
     assert text.startswith("Use ema, momentum 0.1, batches of 8, 1,024 images")
     assert "Left out: 1 setting whose exponential average still holds more than 0.2%" in text
     assert "Left out" not in said(warm, tmp_path)
+
+
+def test_a_study_without_the_network_as_it_stands_says_so(tmp_path: Path) -> None:
+    """Such rows cannot tell whether re-estimating harms; with that row the sentence is gone."""
+    rows = [cell(tmp_path, 1024, differing(4)), cell(tmp_path, 2048, differing(8, 2))]
+    assert "the network as it stands was not measured" in said(rows, tmp_path)
+    assert "was not measured" not in said([*rows, stands(tmp_path, ~HARD)], tmp_path)
