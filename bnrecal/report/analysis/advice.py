@@ -20,6 +20,7 @@ from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.analysis.wording import counted, listed
 from bnrecal.study.axes import TOLERANCE, metric_name
 
+UNMEASURED = "Whether re-estimating helps or harms is not known: the network as it stands was not measured."
 MANY = 1000  # architectures a search may calibrate
 FEW_IMAGES = 1024  # below this another order of the images may give another figure
 
@@ -75,8 +76,11 @@ class Advice:
                 ]
             else:
                 said += [f"{others} {chosen.name}.", *helps(choice, self.metric)]
-            said += [*self._why(), *self._too_few(), *self._orders(), self._cost()]
+            said += [*self._why(), *self._unmeasured(), *self._too_few(), *self._orders(), self._cost()]
         return [*said, *self._left_out(), *self._one_estimator(), *left_alone_of(choice.stored)]
+
+    def _unmeasured(self) -> list[str]:
+        return [] if self.choice.stored else [UNMEASURED]
 
     @property
     def _all_zero(self) -> bool:
