@@ -12,6 +12,7 @@ from bnrecal.cli.compare import compare
 from bnrecal.cli.doctor import doctor
 from bnrecal.cli.example import example
 from bnrecal.cli.messages import complain
+from bnrecal.cli.rank import rank
 from bnrecal.cli.recalibrate import recalibrate
 from bnrecal.cli.report import report
 from bnrecal.cli.show import show
@@ -66,5 +67,9 @@ def cli() -> None:
     """Run BatchNorm recalibration studies: how many images, at which batch size, at what cost."""
 
 
-for command in (sweep, report, advise, recalibrate, average, doctor, compare, show, verify, train, example):
+COMMANDS = (
+    *(sweep, report, advise, recalibrate, average, doctor, compare),
+    *(show, verify, train, rank, example),
+)
+for command in COMMANDS:
     cli.add_command(command)

@@ -171,6 +171,13 @@ def grid_options(command: Command) -> Command:
     return command
 
 
+def rank_options(command: Command) -> Command:
+    """Those of them that name architectures and what they are recalibrated with."""
+    for option in reversed(GRID[: len(AXES) + 1]):
+        command = option(command)
+    return command
+
+
 def gathered(
     context: click.Context, file: Path | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:

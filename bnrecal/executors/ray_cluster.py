@@ -19,7 +19,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.shipping import Bundle, pack
 from bnrecal.store.artefacts import packed
-from bnrecal.study.cells import AnyPass, Cell, Training
+from bnrecal.study.cells import AnyPass, Training
 
 RETRIES = 2  # after a node or a process was lost
 POLL_S = 1.0  # how often a lost driver connection or new nodes are looked for
@@ -101,7 +101,7 @@ class RayCluster:
         """A reference to the trained network that this pass evaluates, put into Ray's store once."""
         import ray
 
-        training = todo.first.trained if isinstance(todo.first, Cell) else None
+        training = None if isinstance(todo.first, Training) else todo.first.trained
         if training is None:
             return []
         if training.key not in self.artefacts:

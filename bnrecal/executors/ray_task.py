@@ -13,7 +13,7 @@ from bnrecal.host.files import cache_folder
 from bnrecal.measure.trained import is_whole
 from bnrecal.store.artefacts import packed, trained_folder
 from bnrecal.store.artefacts import unpack as unpack_trained
-from bnrecal.study.cells import AnyPass, Cell, Training
+from bnrecal.study.cells import AnyPass, Training
 
 # One workplace stays open in each of Ray's processes: the sweep is the same from task to task.
 _open: dict[str, Workplace] = {}
@@ -32,7 +32,7 @@ def run_pass(
     try:
         workplace = _workplace(job, bundle)
         workplace.check(todo)
-        if artefact and isinstance(todo.first, Cell) and todo.first.trained is not None:
+        if artefact and not isinstance(todo.first, Training) and todo.first.trained is not None:
             bring(workplace.job, todo.first.trained, lambda: _fetched(artefact[0]))
     except BnrecalError as error:
         return "lacks", f"{os.uname().nodename}: {error}"

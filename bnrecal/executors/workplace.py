@@ -1,39 +1,41 @@
 """Where a pass is run, whichever executor ordered it: one process, its device, the data it opened."""
 
-import math
-import time
-import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
 from bnrecal import networks, tasks
 from bnrecal.errors import BnrecalError, NotANumberError
+from bnrecal.executors.around import Counted, reason_of, watched
 from bnrecal.executors.deadline import Deadline, TimedOut
 from bnrecal.executors.executor import Job, Outcome, utc_now
+from bnrecal.executors.training import Said, train_outcome
 from bnrecal.host.device import choose_device
 from bnrecal.host.environment import describe_environment
 from bnrecal.host.load import Load, Usage
 from bnrecal.host.threads import Crowded, Threads
 from bnrecal.measure.images import is_out_of_memory
+from bnrecal.measure.judged import Judging
 from bnrecal.measure.measured import Measured
 from bnrecal.measure.recalibrated import measure
-from bnrecal.measure.trained import train_one, trained_source
-from bnrecal.networks.network import Network, NetworkSource
+from bnrecal.measure.shared import measure_shared
+from bnrecal.measure.trained import trained_source
+from bnrecal.networks.network import NetworkSource
 from bnrecal.plan.opened import Opened
-from bnrecal.study.cells import AnyCell, AnyPass, Cell, Pass, Training, TrainingPass, pass_of
-from bnrecal.train.loop import Progress
-
-
-class Said(Protocol):
-    """Told how many images were just read, and of a training how far it is."""
-
-    def __call__(self, n: int, said: str = "", /) -> None: ...
-
+from bnrecal.study.cells import (
+    AnyCell,
+    AnyPass,
+    Cell,
+    JudgePass,
+    Pass,
+    SharedPass,
+    Training,
+    TrainingPass,
+    pass_of,
+)
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
 
@@ -54,6 +56,7 @@ class Workplace:
         self.source = opened.source if opened else networks.of(job.inputs, self.task)
         self.data_digest = self.task.data_digest()
         self.trained: tuple[str, NetworkSource] | None = None  # the last training a pass stood on
+        self.judging = Judging()
         self.starts: dict[tuple[str | None, int], str] = {}  # digests of networks to be trained
 
     def run(self, todo: AnyPass, on_images: Said, threads: Threads | None = None) -> Iterator[Outcome]:
@@ -88,12 +91,9 @@ class Workplace:
             torch.set_num_threads(chosen)
             watch = partial(threads.check, chosen, raises=may_begin_anew)
         try:
-            if isinstance(todo, TrainingPass):
-                yield self._outcome_of_training(todo.training, started_at, usage, on_images, notes)
-                return None
-            for result in self._measured(todo, counted, deadline, watch):
-                left.remove(result.cell)
-                yield self._outcome(result.cell, started_at, usage, result=result)
+            for outcome in self._outcomes(todo, counted, deadline, watch, _Begun(started_at, usage, notes)):
+                left.remove(outcome.cell)
+                yield outcome
             return None
         except Crowded:
             on_images(-counted.n)
@@ -105,16 +105,46 @@ class Workplace:
             failure, reason = "not a number", str(error)
         except Exception as error:
             failure = "out of memory" if is_out_of_memory(error) else "error"
-            # else a bug or a broken network: name the place
-            reason = (
-                str(error) if isinstance(error, BnrecalError) else f"{_first_line(error)} ({_place(error)})"
-            )
+            reason = reason_of(error)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         for cell in left:
             failed = self._outcome(cell, started_at, usage, error=reason, failure=failure)
             yield replace(failed, notes=tuple(notes))
         return None
+
+    def _outcomes(
+        self,
+        todo: AnyPass,
+        on_images: Said,
+        deadline: Deadline,
+        watch: Callable[[], None] | None,
+        begun: "_Begun",
+    ) -> Iterator[Outcome]:
+        """What the pass gives, by its kind; the time limit is one of all but trainings."""
+        at, usage = begun.started_at, begun.usage
+        if isinstance(todo, TrainingPass):
+            folder = self._folder_of(todo.training)
+            where = (self.task, self.source, folder, self.device)
+            trained = train_outcome(todo.training, *where, at, usage, on_images, begun.notes.append)
+            yield replace(trained, notes=tuple(begun.notes))
+        elif isinstance(todo, JudgePass):
+            with deadline.running():
+                self.check(todo)
+                source = self._source_of(todo)
+            for judged, score, seconds in self.judging.scores(todo, source, self.task, self.device):
+                found = self._outcome(judged, at, usage)
+                yield replace(found, figures={"score": score, "total_s": seconds})
+        elif isinstance(todo, SharedPass):
+            for cell, one in self._shared(todo, on_images, deadline):
+                if isinstance(one, BnrecalError):
+                    kind = "not a number" if isinstance(one, NotANumberError) else "error"
+                    yield self._outcome(cell, at, usage, error=str(one), failure=kind)
+                else:
+                    yield self._outcome(cell, at, usage, result=one)
+        else:
+            for result in self._measured(todo, on_images, deadline, watch):
+                yield self._outcome(result.cell, at, usage, result=result)
 
     def _measured(
         self, todo: Pass, on_images: Said, deadline: Deadline, watch: Callable[[], None] | None
@@ -133,7 +163,7 @@ class Workplace:
             self.check(todo)
             network = source.build(todo.first.arch)
             if watch is not None:
-                network = _watched(network, watch)
+                network = watched(network, watch)
             results = measure(todo, self.task, network, self.device, on_images_in_time)
         try:
             while True:
@@ -145,56 +175,25 @@ class Workplace:
         finally:
             results.close()
 
-    def _outcome_of_training(
-        self, training: Training, started_at: str, usage: Usage, on_images: Said, notes: list[str]
-    ) -> Outcome:
-        """Train, telling images and how far it is; the time limit is one of walks, not of trainings.
+    def _shared(
+        self, todo: SharedPass, on_images: Said, deadline: Deadline
+    ) -> Iterator[tuple[Cell, Measured | BnrecalError]]:
+        """What `measure_shared` gives; no outcome is known before the last is nearly done."""
 
-        `notes` takes what the user should know, also if the training fails.
-        """
-        started = time.perf_counter()
-        told = 0
+        def on_images_in_time(n: int) -> None:
+            deadline.check()
+            on_images(n)
 
-        def on_progress(now: Progress) -> None:
-            nonlocal told
-            done = round(training.n_samples * ((now.epoch - 1) + now.step / now.steps) / now.epochs)
-            loss = "" if math.isnan(now.loss) else f" loss {now.loss:.3f}"
-            on_images(max(0, done - told), f"epoch {now.epoch}/{now.epochs}{loss}")
-            told = max(told, done)
-
-        folder = self._folder_of(training)
-        found = train_one(
-            training,
-            self.task,
-            self.source,
-            folder,
-            self.device,
-            on_progress,
-            check=lambda: None,
-            on_note=notes.append,
-        )
-        figures = {
-            "loss": float(found.log[-1]["loss"]) if found.log else None,
-            "train_s": found.seconds,
-            "total_s": time.perf_counter() - started,
-        }
-        about = describe_environment(str(self.device))
-        return Outcome(
-            training,
-            str(self.device),
-            started_at,
-            figures,
-            environment=about,
-            weights_sha256=found.sha256,
-            usage=usage.so_far(),
-            notes=tuple(notes),
-        )
+        with deadline.running():
+            source = self._source_of(todo)
+            self.check(todo)
+            yield from measure_shared(todo, self.task, source, self.device, on_images_in_time)
 
     def _folder_of(self, training: Training) -> Path:
         assert self.job.trained is not None
         return Path(self.job.trained) / training.key
 
-    def _source_of(self, todo: Pass) -> NetworkSource:
+    def _source_of(self, todo: Pass | SharedPass | JudgePass) -> NetworkSource:
         """The source of the pass's network: the study's, or what one of its trainings left."""
         training = todo.first.trained
         if training is None:
@@ -211,7 +210,7 @@ class Workplace:
         _check("data here have", self.data_digest, first.data_digest)
         if training is not None:
             _check("network here has", self._network_digest(training), training.network_digest)
-        elif isinstance(first, Cell):
+        elif not isinstance(first, Training):
             _check("weights here have", self.source.digest(first.arch), first.weights_digest)
 
     def _network_digest(self, training: Training) -> str:
@@ -254,34 +253,10 @@ def _check(what: str, found: str, wanted: str) -> None:
         )
 
 
-@dataclass
-class Counted:
-    """Hands on how many images were read, and remembers it."""
+@dataclass(frozen=True)
+class _Begun:
+    """When a pass began; `notes` takes what the user should know, also if a training fails."""
 
-    on_images: Said
-    n: int = 0
-
-    def __call__(self, n: int, said: str = "", /) -> None:
-        self.n += n
-        self.on_images(n, said)
-
-
-def _watched(network: Network, watch: Callable[[], None]) -> Network:
-    """The network with `watch` called before every forward."""
-
-    def forward(module: torch.nn.Module, images: Any) -> Any:
-        watch()
-        return network.forward(module, images)
-
-    return replace(network, forward=forward)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _place(error: BaseException) -> str:
-    """File, line and function that raised."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(last.filename).name} line {last.lineno}, in {last.name}"
+    started_at: str
+    usage: Usage
+    notes: list[str]

@@ -15,7 +15,7 @@ from bnrecal.tasks.task import Int64s
 
 
 @dataclass(frozen=True)
-class _Weights:
+class Weights:
     """Weights that cells stand on, by architecture: their digests, and how they came about."""
 
     digests: dict[str, str]
@@ -42,7 +42,7 @@ def cells_of(opened: Opened) -> list[Cell]:
     orders = _Orders(opened)
     found = [
         cell
-        for weights in _weights_of(opened, data_digest)
+        for weights in weights_of(opened, data_digest)
         for cell in (
             *_stored(opened, data_digest, weights),
             *(_reestimated(opened, data_digest, weights, orders) if weights.keep_statistics else ()),
@@ -51,7 +51,7 @@ def cells_of(opened: Opened) -> list[Cell]:
     return list({cell.key: cell for cell in found}.values())  # the reference may stand in the grid as well
 
 
-def _stored(opened: Opened, data_digest: str, weights: _Weights) -> Iterator[Cell]:
+def _stored(opened: Opened, data_digest: str, weights: Weights) -> Iterator[Cell]:
     study, task = opened.study, opened.task
     if not (study.baseline or STORED in study.estimator):
         return
@@ -72,7 +72,7 @@ def _stored(opened: Opened, data_digest: str, weights: _Weights) -> Iterator[Cel
         )
 
 
-def _reestimated(opened: Opened, data_digest: str, weights: _Weights, orders: "_Orders") -> Iterator[Cell]:
+def _reestimated(opened: Opened, data_digest: str, weights: Weights, orders: "_Orders") -> Iterator[Cell]:
     """The cells of the grid, then those of the reference."""
     study, task = opened.study, opened.task
     for seed, (estimator, momentum, batch_size, n_samples), arch in _settings(
@@ -128,17 +128,19 @@ class _Orders:
         return self.digests[seed, n_samples]
 
 
-def _weights_of(opened: Opened, data_digest: str) -> Iterator[_Weights]:
+def weights_of(opened: Opened, data_digest: str) -> Iterator[Weights]:
     """What there is to evaluate: the source's own weights, or those of each training of the study."""
     study, source = opened.study, opened.source
     for arch in study.arch:
-        source.check(arch)
+        source.check_name(arch)
     if not opened.recipes:
-        yield _Weights({arch: source.digest(arch) for arch in study.arch})
+        for arch in study.arch:
+            source.check(arch)
+        yield Weights({arch: source.digest(arch) for arch in study.arch})
         return
     for training in trainings_of(opened, data_digest):
         archs = study.arch if training.arch is None else (training.arch,)
-        yield _Weights({arch: trained_digest(training, arch) for arch in archs}, training)
+        yield Weights({arch: trained_digest(training, arch) for arch in archs}, training)
 
 
 def trained_digest(training: Training, arch: str) -> str:

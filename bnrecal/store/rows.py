@@ -35,7 +35,7 @@ from typing_extensions import TypedDict
 
 from bnrecal.errors import BnrecalError
 from bnrecal.study.axes import AXES, AXIS, LATER, Count, Number
-from bnrecal.study.cells import TRAIN
+from bnrecal.study.cells import JUDGE, TRAIN
 
 SCHEMA_VERSION = 1
 SKIPPED = "skipped"  # kind and status of the row of a cell that was left out
@@ -150,6 +150,30 @@ _TRAINED: dict[str, Any] = {
     "weights_sha256": str | None,
     **_LAST,
 }
+# Of one architecture before a judge; `order_digest` and `code_digest` of a judge of the user's own.
+_JUDGED: dict[str, Any] = {
+    **{name: _FIRST[name] for name in ("schema_version", "key")},
+    "kind": Literal["judge"],
+    "status": _FIRST["status"],
+    "task": str,
+    "metric": str,
+    "data_digest": str | None,
+    "judge": str,
+    "arch": str,
+    "weights_digest": str | None,
+    "n_samples": AXIS["n_samples"].holds,
+    "score": Figure | None,
+    "total_s": Seconds | None,
+    **_LAST,
+}
+_JUDGED_SINCE: dict[str, Any] = {
+    **_SINCE,
+    "seed": AXIS["seed"].holds,
+    "order_digest": str | None,
+    "code_digest": str | None,
+    "trained": Key | None,
+    "recipe": dict[str, Any] | None,
+}
 # Of a cell that was left out (`bnrecal sweep --stop-when-sure`): which, and why. It is no result: another
 # sweep that wants the cell does it.
 _SKIPPED: dict[str, Any] = {
@@ -186,6 +210,7 @@ _RECALIBRATED = _Kind(_EVALUATED, _EVALUATED_SINCE, ("eval", "total_s"))
 KINDS = {
     None: _RECALIBRATED,
     TRAIN: _Kind(_TRAINED, _SINCE, ("weights_sha256", "train_s")),
+    JUDGE: _Kind(_JUDGED, _JUDGED_SINCE, ("score",)),
     SKIPPED: _Kind(_SKIPPED, {name: _SINCE[name] for name in ("inputs", "study")}, ()),
 }
 

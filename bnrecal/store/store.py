@@ -18,6 +18,7 @@ from bnrecal.host.files import append_whole, sync_folder, write_whole
 from bnrecal.host.interrupts import shielded
 from bnrecal.store.claims import Claims
 from bnrecal.store.rows import COLUMNS, SCHEMA_VERSION, Row, finite_or_none, is_evaluated, line_of, parse_row
+from bnrecal.study.cells import TRAIN
 from bnrecal.study.study import Study
 
 __all__ = ["COLUMNS", "ROWS_FILE", "SCHEMA_VERSION", "Row", "Store", "finite_or_none"]
@@ -48,7 +49,7 @@ class _Seen:
         if row["status"] == "done" and is_evaluated(row):
             self.done_s += row["total_s"]
             self.done_samples += row["n_samples"]
-        elif row["status"] == "done":
+        elif row["status"] == "done" and row["kind"] == TRAIN:
             self.trained_s += row["train_s"]
             self.trained_samples += row["n_samples"]
 

@@ -2,8 +2,10 @@
 
 A `Cell` is one point of a study's grid with everything that decides its figures, and nothing that does
 not: its `key` is the same on every machine, device and day. A `Training` is a cell of another kind: it
-gives weights, and the cells that need them say so. A pass is what one process does at a time: a `Pass` is
-an ordered walk over the calibration images that serves several cells at once, a `TrainingPass` one training.
+gives weights, and the cells that need them say so. A third is a `Judgement`, of one architecture by one
+judge. A pass is what one process does at a time: a `Pass` is an ordered walk over the calibration images that
+serves several cells at once, a `SharedPass` many architectures up to where they part, a `TrainingPass` one
+training, a `JudgePass` many architectures before one judge.
 """
 
 import hashlib
@@ -22,6 +24,7 @@ ALGORITHM = 1
 # What one network is re-estimated by when nothing is said: estimator, batch size, images or all there are.
 USUAL = ("pooled", 32, 1024)
 TRAIN = "train"  # the kind of a training's row; a row without a kind is of a recalibrated network
+JUDGE = "judge"  # the kind of a judgement's row
 
 
 def n_updates(n_samples: int, batch_size: int | None) -> int:
@@ -115,7 +118,40 @@ class Cell:
         return _digest({"algorithm": ALGORITHM, **self.facts()})
 
 
-AnyCell = Cell | Training
+@dataclass(frozen=True)
+class Judgement:
+    """One architecture before one judge (search/judges.py) that needs no evaluation images.
+
+    `seed` is that of the judge `random` and of the images a judge of the user's own is shown; these are the
+    `n_samples` that `order_digest` covers, and `code_digest` is of its file. None where a judge has none.
+    """
+
+    task: str
+    metric: str
+    data_digest: str
+    judge: str
+    arch: str
+    weights_digest: str
+    seed: int | None = None
+    order_digest: str | None = None
+    n_samples: int = 0
+    code_digest: str | None = None
+    trained: Training | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """The scientific fields of a row, flat, those that are set; `trained` is the key of the training."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.trained is not None:
+            found["trained"] = self.trained.key
+        return {"kind": JUDGE, **{name: value for name, value in found.items() if value is not None}}
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the scientific fields and the algorithm version; 20 hex digits."""
+        return _digest({"algorithm": ALGORITHM, **self.facts()})
+
+
+AnyCell = Cell | Training | Judgement
 
 
 @dataclass(frozen=True)
@@ -158,7 +194,39 @@ class TrainingPass:
         return self.training.n_samples
 
 
-AnyPass = Pass | TrainingPass
+@dataclass(frozen=True)
+class SharedPass:
+    """Cells that differ in `arch` alone, of networks that begin alike: see measure/prefixes.py."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def first(self) -> Cell:
+        return self.cells[0]
+
+    @property
+    def n_samples(self) -> int:
+        """Images the cells calibrate with, each by itself."""
+        return sum(cell.n_samples for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class JudgePass:
+    """Judgements of one judge, which differ in the architecture alone."""
+
+    cells: tuple[Judgement, ...]
+
+    @property
+    def first(self) -> Judgement:
+        return self.cells[0]
+
+    @property
+    def n_samples(self) -> int:
+        """No image is told of: whoever is shown some sees the same few."""
+        return 0
+
+
+AnyPass = Pass | SharedPass | TrainingPass | JudgePass
 
 
 def pass_of(cells: Sequence[AnyCell]) -> AnyPass:
@@ -166,4 +234,7 @@ def pass_of(cells: Sequence[AnyCell]) -> AnyPass:
     first = cells[0]
     if isinstance(first, Training):
         return TrainingPass(first)
-    return Pass(tuple(cell for cell in cells if isinstance(cell, Cell)))
+    if isinstance(first, Judgement):
+        return JudgePass(tuple(cell for cell in cells if isinstance(cell, Judgement)))
+    measured = tuple(cell for cell in cells if isinstance(cell, Cell))
+    return Pass(measured) if len({cell.arch for cell in measured}) == 1 else SharedPass(measured)

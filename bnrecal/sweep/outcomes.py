@@ -5,13 +5,14 @@ from typing import Any
 
 from bnrecal.executors.executor import Outcome
 from bnrecal.store.store import SCHEMA_VERSION, Row, finite_or_none
-from bnrecal.study.cells import Cell
+from bnrecal.study.cells import Cell, Judgement
 from bnrecal.study.inputs import Inputs
 from bnrecal.study.study import Study
 
 FIGURES = ("update", "eval", "recal_s", "update_s", "eval_s", "total_s")
 FIGURES_OF_TRAINING = ("loss", "train_s", "total_s")
-_AS_MEASURED = ("update", "eval", "loss")  # the others are times, rounded to microseconds
+FIGURES_OF_JUDGEMENT = ("score", "total_s")
+_AS_MEASURED = ("update", "eval", "loss", "score")  # the others are times, rounded to microseconds
 
 
 def row_of(outcome: Outcome, study: Study, study_file: str | None = None) -> Row:
@@ -40,8 +41,11 @@ def row_of(outcome: Outcome, study: Study, study_file: str | None = None) -> Row
 
 
 def _of_its_kind(outcome: Outcome) -> dict[str, Any]:
-    """What rows of a walk have and rows of a training have not, and the other way round."""
+    """What rows of one kind have and those of others have not."""
     cell = outcome.cell
+    if isinstance(cell, Judgement):
+        recipe = {} if cell.trained is None else {"recipe": cell.trained.recipe.facts()}
+        return {**recipe, **dict.fromkeys(FIGURES_OF_JUDGEMENT)}
     if not isinstance(cell, Cell):
         return {**dict.fromkeys(FIGURES_OF_TRAINING), "weights_sha256": outcome.weights_sha256}
     return {

@@ -1,15 +1,15 @@
 """What a sweep would do: a study's cells without those that are done, and the trainings they stand on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnrecal.plan.grid import cells_of
 from bnrecal.plan.opened import Opened
-from bnrecal.plan.passes import passes_of
+from bnrecal.plan.passes import Grouping, grouped
 from bnrecal.store.artefacts import trained_folder
 from bnrecal.store.store import Store
-from bnrecal.study.cells import AnyCell, AnyPass, Cell, Pass, Training, TrainingPass
+from bnrecal.study.cells import AnyCell, AnyPass, Cell, Judgement, Pass, SharedPass, Training, TrainingPass
 from bnrecal.study.selection import Choice
 from bnrecal.study.study import Study
 from bnrecal.tasks.task import OnDecoded
@@ -29,6 +29,8 @@ class Plan:
     passes: tuple[AnyPass, ...]
     n_rows: dict[str, int] = field(default_factory=dict)  # of each cell to do, when this was planned
     n_kept: int = 0  # cells that have rows and are not to be done again
+    judgements: tuple[Judgement, ...] = ()  # of a ranking: those of `cells` are what needs images
+    grouping: Grouping = grouped
 
     @property
     def study(self) -> Study:
@@ -48,6 +50,10 @@ class Plan:
         return tuple(cell for cell in self.todo if isinstance(cell, Cell))
 
     @property
+    def judgements_to_do(self) -> tuple[Judgement, ...]:
+        return tuple(cell for cell in self.todo if isinstance(cell, Judgement))
+
+    @property
     def trainings(self) -> tuple[Training, ...]:
         """Networks to be trained."""
         return tuple(cell for cell in self.todo if isinstance(cell, Training))
@@ -55,7 +61,7 @@ class Plan:
     @property
     def n_images(self) -> int:
         """Calibration images the walks read."""
-        return sum(todo.n_samples for todo in self.passes if isinstance(todo, Pass))
+        return sum(todo.n_samples for todo in self.passes if isinstance(todo, Pass | SharedPass))
 
     @property
     def n_trained_on(self) -> int:
@@ -65,29 +71,43 @@ class Plan:
 
 def plan(opened: Opened, store: Store, choice: Choice | None = None) -> Plan:
     """Leave out cells the store holds rows of, or as `choice` says; trainings come with the cells on them."""
+    return plan_of(opened, store, cells_of(opened), choice=choice)
+
+
+def plan_of(
+    opened: Opened,
+    store: Store,
+    cells: Sequence[Cell],
+    judgements: Sequence[Judgement] = (),
+    grouping: Grouping = grouped,
+    choice: Choice | None = None,
+) -> Plan:
+    """The same of these cells and judgements; `choice` is about cells, and whether to do what failed."""
     choice = choice or Choice()
-    cells = cells_of(opened)
     status = store.seen().status
     done = {key for key, found in status.items() if found == "done"}
     failed = {key for key, found in status.items() if found == "failed"}
     if choice.retry_failed:  # a sweep that was stopped may not have come to the cells of a failed training
-        failed |= {cell.key for cell in cells if cell.trained and cell.trained.key in failed} - done
+        every: tuple[Cell | Judgement, ...] = (*cells, *judgements)
+        failed |= {one.key for one in every if one.trained and one.trained.key in failed} - done
     left = choice.among(cells, done, failed)
+    kept = done if choice.retry_failed else done | failed
+    judged = [one for one in judgements if one.key not in kept]
     again = choice.retry_failed or choice.force
     trainings = [
         training
-        for training in trainings_under(left)
+        for training in trainings_under((*left, *judged))
         if _is_to_do(training, status.get(training.key), store.folder, again)
     ]
-    todo: tuple[AnyCell, ...] = (*trainings, *left)
+    todo: tuple[AnyCell, ...] = (*trainings, *left, *judged)
     n_rows = {cell.key: store.seen().n_rows.get(cell.key, 0) for cell in todo}
     with_result = done | failed  # a cell that was left out by --stop-when-sure has none
     n_kept = sum(cell.key in with_result for cell in cells) - sum(cell.key in with_result for cell in left)
-    passes: tuple[AnyPass, ...] = (*map(TrainingPass, trainings), *passes_of(left))
-    return Plan(opened, tuple(cells), passes, n_rows, n_kept)
+    passes: tuple[AnyPass, ...] = (*map(TrainingPass, trainings), *grouping((*left, *judged)))
+    return Plan(opened, tuple(cells), passes, n_rows, n_kept, tuple(judgements), grouping)
 
 
-def trainings_under(cells: Iterable[Cell]) -> list[Training]:
+def trainings_under(cells: Iterable[Cell | Judgement]) -> list[Training]:
     """What these cells stand on, each once."""
     return list({cell.trained.key: cell.trained for cell in cells if cell.trained}.values())
 

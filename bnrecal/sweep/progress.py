@@ -17,7 +17,7 @@ from rich.text import Text
 from bnrecal.report.formats.grid import Place, grid_table, place_of
 from bnrecal.store.rows import SKIPPED, Row, is_evaluated
 from bnrecal.study.axes import label, varied
-from bnrecal.study.cells import AnyPass, Cell, TrainingPass, trained_name
+from bnrecal.study.cells import JUDGE, AnyPass, Cell, JudgePass, TrainingPass, trained_name
 from bnrecal.study.recipe import Recipe
 from bnrecal.study.recipes import label as variant
 from bnrecal.study.recipes import varied_fields
@@ -98,6 +98,8 @@ class SweepProgress:
         self.images_done += n
         if isinstance(todo, TrainingPass):
             what = f"{todo.training.name}, {self._variant(todo.training.recipe)}: {said}"
+        elif isinstance(todo, JudgePass):
+            what = f"judge {todo.first.judge}"
         else:
             self.running = frozenset(place_of(vars(cell)) for cell in todo.cells)
             size = todo.first.batch_size
@@ -116,6 +118,9 @@ class SweepProgress:
         self.n_done += 1
         if row["status"] == SKIPPED:
             self._skipped(row, n_evaluated)
+            return
+        if row.get("kind") == JUDGE:
+            self._judged(row)
             return
         if not is_evaluated(row):
             self._trained(row)
@@ -144,6 +149,14 @@ class SweepProgress:
         self.rows.append(row)
         head = f"[{self.n_done}/{self.n_cells}] {label(row, self.varied)}"
         self.console.print(f"{head}: skipped, {row['reason']}", markup=False, highlight=False, soft_wrap=True)
+
+    def _judged(self, row: Row) -> None:
+        """A thousand judgements take a second: only those that failed have a line."""
+        if row["status"] == "failed":
+            head = f"[{self.n_done}/{self.n_cells}] {row['arch']} before {row['judge']}"
+            self.console.print(
+                f"{head}: failed: {row['error']}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def _trained(self, row: Row) -> None:
         """A line for a network that is trained, or could not be."""

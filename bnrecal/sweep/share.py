@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from bnrecal.plan.passes import passes_of
+from bnrecal.plan.passes import Grouping, grouped
 from bnrecal.store.claims import Claims
 from bnrecal.store.store import Store
-from bnrecal.study.cells import AnyCell, AnyPass, Cell, Pass, Training, TrainingPass
+from bnrecal.study.cells import AnyCell, AnyPass, Cell, Judgement, Training, TrainingPass, pass_of
 
 POLL_S = 0.5  # how often cells that another sweep has taken are looked at again
 
@@ -48,17 +48,17 @@ class Share:
     `elsewhere` gathers what others have taken, `lost` the cells whose training failed.
     """
 
-    def __init__(self, claimed: Claimed, cells: Iterable[AnyCell]) -> None:
-        self.claimed = claimed
+    def __init__(self, claimed: Claimed, cells: Iterable[AnyCell], grouping: Grouping = grouped) -> None:
+        self.claimed, self.grouping = claimed, grouping
         cells = list(cells)
         self.trainings = deque(cell for cell in cells if isinstance(cell, Training))
         self.elsewhere: list[AnyCell] = []
-        self.lost: list[Cell] = []
-        self.waiting: dict[str, list[Cell]] = defaultdict(list)
+        self.lost: list[Cell | Judgement] = []
+        self.waiting: dict[str, list[Cell | Judgement]] = defaultdict(list)
         to_train = {training.key for training in self.trainings}
         now = []
         for cell in cells:
-            if not isinstance(cell, Cell):
+            if isinstance(cell, Training):
                 continue
             if cell.trained is not None and cell.trained.key in to_train:
                 self.waiting[cell.trained.key].append(cell)
@@ -66,7 +66,7 @@ class Share:
                 self.lost.append(cell)
             else:
                 now.append(cell)
-        self.ready = deque(passes_of(now))
+        self.ready = deque(grouping(now))
 
     def __iter__(self) -> Self:
         return self
@@ -76,7 +76,7 @@ class Share:
             if self.ready:
                 mine = tuple(cell for cell in self.ready.popleft().cells if self._take(cell))
                 if mine:
-                    return Pass(mine)
+                    return pass_of(mine)
                 continue
             training = self.trainings.popleft()
             taken = self.claimed.take(training)
@@ -92,11 +92,11 @@ class Share:
         """Its row is on the disk: the cells on it are ready, or lost."""
         cells = self.waiting.pop(training.key, [])
         if self._is_trained(training):
-            self.ready.extendleft(reversed(passes_of(cells)))
+            self.ready.extendleft(reversed(self.grouping(cells)))
         else:
             self.lost += cells
 
-    def taken_lost(self) -> Iterator[Cell]:
+    def taken_lost(self) -> Iterator[Cell | Judgement]:
         """Those of the lost cells that are ours to write a row of, one after another."""
         while self.lost:
             cell = self.lost.pop(0)
@@ -106,7 +106,7 @@ class Share:
     def _is_trained(self, training: Training) -> bool:
         return self.claimed.store.seen().status.get(training.key) == "done"
 
-    def _take(self, cell: Cell) -> bool:
+    def _take(self, cell: AnyCell) -> bool:
         taken = self.claimed.take(cell)
         if taken is None:
             self.elsewhere.append(cell)
@@ -121,7 +121,7 @@ def wait(cells: Sequence[AnyCell], claimed: Claimed) -> list[AnyCell]:
             return []
         to_train = {cell.key for cell in left if isinstance(cell, Training)}
         for cell in left:
-            if isinstance(cell, Cell) and cell.trained is not None and cell.trained.key in to_train:
+            if not isinstance(cell, Training) and cell.trained and cell.trained.key in to_train:
                 continue  # not before its training
             if claimed.claims.take(cell.key):
                 claimed.claims.release(cell.key)

@@ -38,7 +38,7 @@ def sweep(
     left: Sequence[AnyCell] = plan.todo
     try:
         while left:
-            share = Share(claimed, left)
+            share = Share(claimed, left, plan.grouping)
             for outcome in _outcomes(share, executor, store, on_images):
                 row = row_of(outcome, plan.study, study)
                 for note in (*outcome.notes, *_keep(outcome, row, store.folder)):

@@ -25,6 +25,7 @@ from bnrecal.train import folder as folders
 from bnrecal.train.checkpoint import Checkpoint
 from bnrecal.train.epochs import Batches
 from bnrecal.train.folder import Trained
+from bnrecal.train.indicator import indicators
 from bnrecal.train.numerics import repeatable, seed_epoch
 from bnrecal.train.objective import objective_of
 from bnrecal.train.paths import check_choices, paths
@@ -68,9 +69,10 @@ def train(
     """Train on all calibration images of the task, in `folder`, from where a checkpoint there stands.
 
     Writes log.jsonl (a line an epoch), checkpoint, and at the end weights.safetensors and recipe.toml; a
-    folder that holds the finished network is left as it is. `learner` is used up. `check` is called before
-    every step and may raise. `evaluate` gives a metric after each epoch, for the log. Of several processes
-    (`ranks`) the first one alone reads and writes `folder`, shows progress and evaluates.
+    folder that holds the finished network is left as it is. A supernet's log has the BN indicator of each
+    candidate. `learner` is used up. `check` is called before every step and may raise. `evaluate` gives a
+    metric after each epoch, for the log. Of several processes (`ranks`) the first one alone reads and writes
+    `folder`, shows progress and evaluates.
 
     Raises NotANumberError for a loss that is not finite, BnrecalError for a recipe that does not fit task or
     network, a folder of another training, and a disk that takes no more.
@@ -99,6 +101,8 @@ def train(
             ranks.check_together(learning.module.state_dict(), device)
             if evaluate is not None and ranks.is_first:
                 entry["metric"] = _evaluated(learning.module, evaluate)
+            if learning.choices is not None:
+                entry["bn_indicator"] = indicators(learning.choices)
             log = [*log, entry]
             if ranks.is_first:
                 folders.keep(folder, Checkpoint(identity, learning.state(), log))

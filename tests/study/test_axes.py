@@ -16,7 +16,7 @@ from bnrecal.study.selection import NAMES
 from bnrecal.study.study import Study, make_study
 
 RESULTS = Path(__file__).parents[2] / "results"
-NO_AXES = ("repeats", "train", "baseline")  # settings of a grid that are none
+NO_AXES = ("repeats", "train", "baseline", "reference")  # settings of a grid that are none
 
 
 def test_a_cell_is_its_axes_and_what_it_is_measured_on() -> None:

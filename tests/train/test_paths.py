@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.learner import Choices, Learner
 from bnrecal.study.recipe import Recipe
+from bnrecal.train.indicator import indicators
 from bnrecal.train.loop import train
 from bnrecal.train.objective import objective_of
 from bnrecal.train.paths import paths
 from bnrecal.train.step import Learning
-from tests.train.images import bright_and_dark
+from tests.train.images import bright_and_dark, small_network
 
 CPU = torch.device("cpu")
 
@@ -157,3 +158,30 @@ def test_last_norm_trains_the_last_norm_of_each_operation(tmp_path: Path) -> Non
     assert changed == {
         f"blocks.{layer}.{k}.3.{part}" for layer in (0, 1) for k in range(3) for part in ("weight", "bias")
     }
+
+
+def test_a_supernets_log_has_the_indicator_of_each_candidate(tmp_path: Path) -> None:
+    """Mean |gamma| of the last BatchNorm of each, after each epoch; that of a plain network has none."""
+    recipe = Recipe(sampling="fair", batch_size=20, epochs=2)
+    trained = train(recipe, bright_and_dark(), learner(), tmp_path / "paths", CPU)
+    from safetensors.torch import load_file
+
+    after = load_file(trained.weights)
+    expected = [
+        [float(after[f"blocks.{layer}.{k}.3.weight"].abs().mean()) for k in range(3)] for layer in (0, 1)
+    ]
+    assert np.allclose(trained.log[-1]["bn_indicator"], expected, atol=1e-6)
+    assert trained.log[0]["bn_indicator"] != trained.log[1]["bn_indicator"]
+    alone = train(
+        Recipe(epochs=1), bright_and_dark(), Learner(small_network(0), "one"), tmp_path / "one", CPU
+    )
+    assert "bn_indicator" not in alone.log[0]
+
+
+def test_a_candidate_without_gamma_has_no_indicator() -> None:
+    """None for one without BatchNorm or without a scale, 0 for one that does nothing."""
+    bare = nn.Sequential(nn.Conv2d(4, 4, 1))
+    unscaled = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, affine=False))
+    layer = (nn.Identity(), bare, unscaled, nn.BatchNorm2d(4))
+    assert indicators(Choices((4,), lambda _: bare, (layer,))) == [[0.0, None, None, 1.0]]
+    assert indicators(Choices((4,), lambda _: bare)) is None

@@ -1,0 +1,209 @@
+"""`bnrecal rank`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnrecal.cli.messages import note, write_text
+from bnrecal.cli.options import (
+    OUT,
+    SectionedCommand,
+    comma_list,
+    gathered,
+    input_options,
+    rank_options,
+    setting,
+)
+from bnrecal.cli.running import Running, running_options
+from bnrecal.report.analysis.wording import counted
+
+if TYPE_CHECKING:
+    from bnrecal.networks.network import NetworkSource
+    from bnrecal.plan.opened import Opened
+    from bnrecal.search.truth import Truth
+    from bnrecal.store.store import Store
+    from bnrecal.sweep.plan import Plan
+
+BY_SUFFIX = {".json": "json", ".md": "md"}
+MOST_UNASKED = 100  # architectures, where none are named and the space has more
+
+
+@click.command(cls=SectionedCommand)
+@input_options
+@rank_options
+@click.option(
+    "--judge",
+    "judges",
+    callback=comma_list,
+    default="eval,bn,flops",
+    show_default=True,
+    help="bn, eval, stored, flops, params, random, module:function; comma list.",
+)
+@click.option("--truth", type=click.Path(path_type=Path), help="True values: JSON or CSV.", metavar="FILE")
+@setting("out", type=click.Path(path_type=Path), default=OUT, help="Output folder.", show_default=True)
+@click.option("--retry-failed", is_flag=True, help="What failed before, too.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(("text", "json", "md")),
+    help="[text, or what the name of -o FILE ends in]",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
+@click.pass_context
+@running_options
+def rank(
+    context: click.Context,
+    /,
+    running: Running,
+    study: Path | None,
+    judges: tuple[str, ...],
+    truth: Path | None,
+    out: Path,
+    retry_failed: bool,
+    dry_run: bool,
+    layout: str | None,
+    output: Path | None,
+    **options: Any,
+) -> int:
+    """Rank architectures by judges, and compare the judges with each other and with true values.
+
+    eval is the metric after recalibration (--estimator, --bs, --samples), stored that of the networks as they
+    stand, bn the sum of |gamma| (BN-NAS). Finished cells and judgements stay in OUT/rows.jsonl; the same
+    command again does only what is missing.
+    """
+    from bnrecal.store.store import Store
+    from bnrecal.store.truth import keep_truth
+
+    known = _truth_of(truth)
+    opened = _opened(*gathered(context, study, options))
+    store = Store(out)
+    executor = running.open(opened.study, opened, out)
+    plan = planned(opened, store, list(dict.fromkeys(judges)), running.jobs or 1, retry_failed)
+    for text in opened.notes:
+        note(text)
+    if dry_run:
+        click.echo(_plan_line(plan))
+        return 0
+    store.prepare()
+    if known is not None and truth is not None:
+        keep_truth(out, truth.stem, known, opened.study.arch)
+    run(plan, store, executor, running.name)
+    text = _answer(
+        plan, store, known, truth, layout or BY_SUFFIX.get(output.suffix if output else "", "text")
+    )
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(output, text)
+    return failures(plan, store)
+
+
+def _truth_of(path: Path | None) -> "Truth | None":
+    from bnrecal.search.truth import read_truth
+
+    return None if path is None else read_truth(path)
+
+
+def _opened(settings: dict[str, Any], places: dict[str, str]) -> "Opened":
+    """The study, with what `recalibrate` does by default where no setting of eval is named."""
+    from dataclasses import replace
+
+    from bnrecal.plan.opened import open_study
+    from bnrecal.study.cells import USUAL
+
+    estimator, batch_size, n_samples = USUAL
+    given = {"estimator": [estimator], "bs": [batch_size], **settings}
+    opened = open_study(given, places, _usual_archs)
+    if settings.get("samples") is not None:
+        return opened
+    n = min(n_samples, opened.task.n_calibration)
+    sizes = tuple(min(size, n) for size in opened.study.bs)
+    return replace(opened, study=opened.study.model_copy(update={"samples": (n,), "bs": sizes}))
+
+
+def _usual_archs(source: "NetworkSource") -> Sequence[str]:
+    if source.space is None:
+        return source.names
+    return ["all" if source.space.size <= MOST_UNASKED else f"random:{MOST_UNASKED}"]
+
+
+def planned(
+    opened: "Opened", store: "Store", judges: Sequence[str], jobs: int, retry_failed: bool = False
+) -> "Plan":
+    """What these judges need; subnets that are chains of modules go together up to where they part."""
+    from bnrecal.plan.judgements import to_rank
+    from bnrecal.plan.passes import MOST_SHARED, Grouping, grouped, grouped_sharing
+    from bnrecal.study.selection import Choice
+    from bnrecal.sweep.plan import plan_of
+
+    cells, judgements = to_rank(opened, judges)
+    grouping: Grouping = grouped
+    if opened.source.chain(opened.study.arch[0]) is not None:
+        fair = -(-len(opened.study.arch) // jobs)  # so that every process has a tree of its own
+        grouping = grouped_sharing(min(MOST_SHARED, fair))
+    return plan_of(opened, store, cells, judgements, grouping, Choice(retry_failed=retry_failed))
+
+
+def _plan_line(plan: "Plan") -> str:
+    n_images = plan.n_images + len(plan.cells_to_do) * plan.n_evaluation
+    trained = f"{counted(len(plan.trainings), 'network')} to train, " if plan.trainings else ""
+    return (
+        f"{counted(len(plan.study.arch), 'architecture')}: {trained}{counted(len(plan.cells_to_do), 'cell')} "
+        f"with {n_images:,} images and {counted(len(plan.judgements_to_do), 'judgement')} to do"
+    )
+
+
+def run(plan: "Plan", store: "Store", executor: Any, executor_name: str) -> None:
+    """Do what is missing; each row is on the disk before the next is asked for."""
+    from contextlib import closing
+
+    from rich.console import Console
+
+    from bnrecal.sweep.plan import prepare
+    from bnrecal.sweep.progress import SweepProgress, decoding
+    from bnrecal.sweep.sweep import sweep
+
+    if not plan.passes:
+        return
+    console = Console(stderr=True)
+    resolved = store.keep_study(plan.study)
+    click.echo(f"{_plan_line(plan)}; study: {resolved}", err=True)
+    if executor_name != "ray":  # nodes decode for themselves
+        with decoding(console) as on_decoded:
+            prepare(plan, on_decoded)
+    n_images = plan.n_images + plan.n_trained_on + len(plan.cells_to_do) * plan.n_evaluation
+    shown = SweepProgress(console, n_images, len(plan.todo), plan.cells_to_do, plan.opened.recipes)
+
+    def waiting(n: int) -> None:
+        click.echo(f"another sweep has taken {n} of these cells; waiting for it", err=True)
+
+    rows = sweep(plan, store, executor, shown.images, waiting, resolved.name, shown.note)
+    with shown, executor, closing(rows):
+        for row in rows:
+            shown.cell(row, plan.n_evaluation)
+
+
+def _answer(plan: "Plan", store: "Store", truth: "Truth | None", path: Path | None, layout: str) -> str:
+    from bnrecal.report.analysis.judged import judged_of
+    from bnrecal.report.formats.judged import rendered
+
+    keys = {cell.key for cell in plan.cells} | {one.key for one in plan.judgements}
+    rows = [row for row in store.latest() if row["key"] in keys]
+    return rendered(judged_of(rows, truth, path.stem if path else None), layout)
+
+
+def failures(plan: "Plan", store: "Store") -> int:
+    """Says how many cells and judgements failed; the exit code."""
+    from bnrecal.cli.messages import complain
+
+    every = [*(cell.key for cell in plan.cells), *(one.key for one in plan.judgements)]
+    status = store.seen().status
+    n = sum(status.get(key) == "failed" for key in every)
+    if not n:
+        return 0
+    return complain(
+        f"{n:,} of {len(every):,} failed; the same command with --retry-failed does them again", 3
+    )

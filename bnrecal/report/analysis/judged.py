@@ -1,0 +1,110 @@
+"""What judges said of architectures, put together from rows: `bnrecal rank` and reports of its folders."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bnrecal.report.analysis.wording import counted
+from bnrecal.search.ranking import Ranking, rank
+from bnrecal.search.truth import Truth
+from bnrecal.store.provenance import trained_how
+from bnrecal.store.rows import Row, is_evaluated
+from bnrecal.study.axes import STORED, metric_name, short_rule
+from bnrecal.study.cells import JUDGE
+
+_OF_SETTING = ("estimator", "momentum", "batch_size", "n_samples", "seed", "trained")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One judge at one setting; `values` by architecture, more is better."""
+
+    name: str
+    values: Mapping[str, float]
+    seconds: float  # what all its figures took
+    n_failed: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Judges beside each other and the truth."""
+
+    what: str  # task and metric
+    judges: tuple[Judge, ...]
+    ranking: Ranking
+    truth: str | None = None  # where true values came from
+    notes: tuple[str, ...] = ()
+
+
+def is_judgement(row: Row) -> bool:
+    """Whether the row is one architecture before a judge."""
+    return row.get("kind") == JUDGE
+
+
+def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | None = None) -> Judged:
+    """Of the latest rows of a store, one a key; those of trainings are passed over.
+
+    A judge that knows fewer than half as many architectures as another would leave too few to compare: it is
+    left out, with a note. Raises BnrecalError for fewer than three architectures in common.
+    """
+    judges = judges_of(rows)
+    most = max((len(judge.values) for judge in judges), default=0)
+    compared = tuple(judge for judge in judges if 2 * len(judge.values) >= most and judge.values)
+    notes = [
+        f"{judge.name} is left out: it judged {len(judge.values):,} of {most:,} architectures"
+        for judge in judges
+        if judge not in compared
+    ]
+    notes += [
+        f"{counted(judge.n_failed, 'architecture')} could not be judged by {judge.name}"
+        for judge in compared
+        if judge.n_failed
+    ]
+    ranking = rank({judge.name: judge.values for judge in compared}, truth)
+    if len(ranking.archs) < most:
+        whom = "every judge and the truth know" if truth else "every judge knows"
+        notes.append(f"of {most:,} architectures {whom} {len(ranking.archs):,}, and these are compared")
+    metrics = dict.fromkeys((row["task"], row["metric"]) for row in rows if _is_judged(row))
+    what = ", ".join(f"{task} ({metric_name(metric)})" for task, metric in metrics)
+    return Judged(what, compared, ranking, source, tuple(notes))
+
+
+def judges_of(rows: Iterable[Row]) -> list[Judge]:
+    """Every judge at every setting, those that were measured first, else in the order of the rows."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if _is_judged(row):
+            groups.setdefault(_setting(row), []).append(row)
+    groups = dict(sorted(groups.items(), key=lambda item: is_judgement(item[1][0])))
+    firsts = [group[0] for group in groups.values()]
+    seeds = len({row["seed"] for row in firsts if is_evaluated(row)} - {None}) > 1
+    trained = trained_how(firsts)
+    several = len(set(trained)) > 1
+    found = []
+    for first, how, group in zip(firsts, trained, groups.values(), strict=True):
+        done = [row for row in group if row["status"] == "done"]
+        values = {row["arch"]: float(row["eval" if is_evaluated(row) else "score"]) for row in done}
+        name = _name(first, seeds) + (f", {how}" if several and how else "")
+        found.append(Judge(name, values, sum(row["total_s"] for row in done), len(group) - len(done)))
+    return found
+
+
+def _is_judged(row: Row) -> bool:
+    return (is_evaluated(row) or is_judgement(row)) and row["status"] in ("done", "failed")
+
+
+def _setting(row: Row) -> tuple[Any, ...]:
+    """What rows of one judge at one setting have in common."""
+    if is_judgement(row):
+        return row["judge"], row.get("seed"), row.get("code_digest"), row.get("trained")
+    return tuple(row.get(name) for name in _OF_SETTING)
+
+
+def _name(row: Row, seeds: bool) -> str:
+    """ "bn", "stored", "eval pooled bs 64 n 128"."""
+    if is_judgement(row):
+        return str(row["judge"])
+    if row["estimator"] == STORED:
+        return STORED
+    seed = f" seed {row['seed']}" if seeds else ""
+    return f"eval {short_rule(row)} bs {row['batch_size']:,} n {row['n_samples']:,}{seed}"
