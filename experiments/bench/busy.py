@@ -157,7 +157,7 @@ def rounds(times: Times, workers: dict[str, Worker], busy: bool, until: float, e
     while any(time.monotonic() + taken < until for taken in lasted.values()):
         for each, what in PASSES.items():
             t0 = time.monotonic()
-            if t0 + lasted[each] < until or (not busy and not lasted[each]):  # each pass is had quiet once
+            if t0 + lasted[each] < until:
                 one_round(times, workers, rng.sample(names, len(names)), (each, busy), (what, end))
                 lasted[each] = time.monotonic() - t0
 

@@ -178,6 +178,16 @@ def test_frozen_layers_that_fit_are_no_fault() -> None:
     assert "model.train()" in found["frozen"].remedy
 
 
+@pytest.mark.parametrize("n_frozen", [0, 1])
+def test_the_metric_re_estimated_says_what_was_left(n_frozen: int) -> None:
+    """Two figures of "re-estimated" statistics on one screen differ where one leaves frozen layers."""
+    model = sane().train()
+    model.last.train(not n_frozen)
+    found = bnrecal.diagnose(model, BATCHES, evaluate=accuracy)["train-gap"]
+    assert ("re-estimated but for frozen ones" in found.evidence) == bool(n_frozen)
+    assert "re-estimated" in found.evidence
+
+
 @pytest.mark.parametrize("evaluate", [None, accuracy])
 def test_the_remedy_reaches_frozen_layers_that_never_had_statistics(evaluate: Any) -> None:
     """Plain `recalibrate` would leave the layer alone that is in eval mode, so the remedy is not that."""

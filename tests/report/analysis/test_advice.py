@@ -197,6 +197,19 @@ def test_a_network_that_gets_nothing_right_gives_no_advice(tmp_path: Path) -> No
     assert said(rows, tmp_path).startswith("Re-estimating is not shown to help")
 
 
+def test_the_cost_is_explained_where_it_is_said(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """The table's footnote, of two settings that get nothing right and of two that do."""
+    for right, said in ((np.zeros(500, bool), False), (HARD[:500], True)):
+        folder = tmp_path / str(said)
+        store = Store(folder)
+        store.prepare()
+        for n in (1024, 2048):
+            store.append(cell(folder, n, right, started_at="2026-01-01T00:00"))
+        out = bnrecal("report", "--out", folder).out
+        assert ("Cost    of the update pass alone" in out) == said
+        assert ("Cost: " in out) == said
+
+
 def test_orders_are_counted(tmp_path: Path) -> None:
     """One order is called one, with --repeats where few images were read; several give their spread."""
     few = [cell(tmp_path, 512, HARD), cell(tmp_path, 1016, HARD)]
