@@ -145,6 +145,8 @@ class Advice:
         bound = loosest.interval[1]
         if bound < 0:
             said = ["Each setting with more images is shown lower, with 95 % confidence."]
+        elif choice.shown and f"{bound:.4f}" == "0.0000":  # as where all predict alike
+            said = ["No setting with more images is shown better, with 95 % confidence."]
         elif choice.shown:
             said = [
                 f"No setting with more images is better by more than {bound:.4f}{self._each}, "
