@@ -115,13 +115,11 @@ def _opened(settings: dict[str, Any], places: dict[str, str]) -> "Opened":
     from bnrecal.study.cells import USUAL
 
     estimator, batch_size, n_samples = USUAL
-    given = {"estimator": [estimator], "bs": [batch_size], **settings}
-    opened = open_study(given, places, _usual_archs)
-    if settings.get("samples") is not None:
-        return opened
+    opened = open_study({"estimator": [estimator], **settings}, places, _usual_archs)
     n = min(n_samples, opened.task.n_calibration)
-    sizes = tuple(min(size, n) for size in opened.study.bs)
-    return replace(opened, study=opened.study.model_copy(update={"samples": (n,), "bs": sizes}))
+    usual: dict[str, tuple[int, ...]] = {"samples": (n,), "bs": (min(batch_size, n),)}
+    missing = {name: values for name, values in usual.items() if settings.get(name) is None}
+    return replace(opened, study=opened.study.model_copy(update=missing))
 
 
 def _usual_archs(source: "NetworkSource") -> Sequence[str]:
@@ -141,7 +139,8 @@ def planned(
 
     cells, judgements = to_rank(opened, judges)
     grouping: Grouping = grouped
-    if opened.source.chain(opened.study.arch[0]) is not None:
+    # whether networks that are still to be trained are chains shows when they are there
+    if opened.recipes or opened.source.chain(opened.study.arch[0]) is not None:
         fair = -(-len(opened.study.arch) // jobs)  # so that every process has a tree of its own
         grouping = grouped_sharing(min(MOST_SHARED, fair))
     return plan_of(opened, store, cells, judgements, grouping, Choice(retry_failed=retry_failed))

@@ -60,7 +60,8 @@ def report(
 
     table: the published layout and what follows from it; long: a line per cell; md: Markdown; csv,
     json: every column; latex: booktabs tables; html: one page with figures; images-needed: how many
-    images each rule needs. Intervals are 95 %, by a bootstrap over evaluation images.
+    images each rule needs. Intervals are 95 %, by a bootstrap over evaluation images. Of a folder of
+    `bnrecal rank`, table, md and json show the ranking.
     """
     from bnrecal.report.analysis.published import published_rows
     from bnrecal.report.analysis.summary import make_report
@@ -73,6 +74,10 @@ def report(
         return _watch(of, published, layout, output, figures)
     gc.disable()  # many small objects, none of which is let go before the end
     try:
+        ranked = None if published or figures is not None else _ranking(of, layout)
+        if ranked is not None:
+            _hand_over(ranked, output, of, is_page=False)
+            return 0
         rows, skipped = (published_rows(), []) if published else rows_of(of)
         made = make_report(rows, None if published else of, tolerance, in_rows, in_columns, skipped)
         if figures is not None:
@@ -84,6 +89,24 @@ def report(
         gc.enable()
     _hand_over(text, output, () if published else of, is_page=layout == "html")
     return 0
+
+
+def _ranking(folders: Sequence[Path], layout: str) -> str | None:
+    """The report of a folder that `bnrecal rank` has written, in the layouts that show it."""
+    from bnrecal.report.analysis.judged import judged_of
+    from bnrecal.report.formats.judged import rendered
+    from bnrecal.store.store import Store
+    from bnrecal.store.truth import kept_truth
+    from bnrecal.study.cells import is_judgement
+
+    layouts = {"table": "text", "md": "md", "json": "json"}
+    if len(folders) > 1 or layout not in layouts:
+        return None
+    rows, kept = Store(folders[0]).latest(), kept_truth(folders[0])
+    if kept is None and not any(map(is_judgement, rows)):
+        return None
+    truth, name = kept or (None, None)
+    return rendered(judged_of(rows, truth, name), layouts[layout])
 
 
 def _hand_over(text: str, output: Path | None, folders: Sequence[Path], is_page: bool) -> None:

@@ -44,12 +44,14 @@ def verify(
     from dataclasses import replace
 
     from bnrecal.store.provenance import row_of_key
+    from bnrecal.store.rows import is_evaluated
     from bnrecal.store.store import Store
     from bnrecal.study.axes import label
-    from bnrecal.sweep.verify import drawn, repeated
+    from bnrecal.study.cells import is_judgement
+    from bnrecal.sweep.verify import FIGURES, drawn, repeated
 
     out, keys = parted(context, words, out)
-    rows = Store(out).evaluated()
+    rows = [row for row in Store(out).latest() if is_evaluated(row) or is_judgement(row)]
     if not any(row["status"] == "done" for row in rows):
         raise BnrecalError(f"--out: no finished cells in {Store(out).path}; run `bnrecal sweep` first")
     chosen = [row_of_key(rows, key) for key in keys] or drawn(rows, sample, sample_seed)
@@ -67,11 +69,12 @@ def verify(
             said = ", ".join(
                 f"{name} {row[name]!r} then, {now!r} now"
                 for name, now in found.again.items()
-                if name in ("update", "eval") and now != row[name]
+                if name in FIGURES and row.get(name) is not None and now != row[name]
             )
         else:
             said = "equal"
-        what = f"{row['key'][:8]}  {label(row)}"
+        named = f"{row['arch']} before {row['judge']}" if is_judgement(row) else label(row)
+        what = f"{row['key'][:8]}  {named}"
         click.echo(f"{what}: {' '.join(said.split())}")
     if n_different or n_lost:
         equal = len(chosen) - n_different - n_lost

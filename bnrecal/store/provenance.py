@@ -7,7 +7,7 @@ from typing import Any
 from bnrecal.errors import BnrecalError
 from bnrecal.store.rows import Row
 from bnrecal.study.axes import grid_of
-from bnrecal.study.cells import TRAIN
+from bnrecal.study.cells import JUDGE, TRAIN
 from bnrecal.study.inputs import Inputs, valid
 from bnrecal.study.recipe import Recipe, make_recipe
 from bnrecal.study.recipes import label, varied_fields
@@ -65,23 +65,32 @@ def trained_apart(rows: Sequence[Row]) -> tuple[str, list[str]]:
 
 
 def study_of(row: Row) -> Study:
-    """The study of this row's cell alone; raises BnrecalError where the row cannot be one's."""
-    settings = {**inputs_of(row), **grid_of(row), "baseline": False}
+    """The study of this row's cell or judgement alone; raises BnrecalError where the row cannot be one's."""
+    settings = {**inputs_of(row), **_grid_of(row), "baseline": False}
     if row.get("trained") is not None:
         settings["train"] = row.get("recipe") or {}
     return make_study(settings, {name: f"row {row['key']}: {name}" for name in settings})
 
 
+def _grid_of(row: Row) -> dict[str, Any]:
+    """The settings of a study that has this row's cell or judgement alone."""
+    if row.get("kind") == JUDGE:
+        return {"arch": [row["arch"]], "seed": row.get("seed") or 0}
+    return grid_of(row)
+
+
 def command_of(row: Row, folder: Path) -> list[str]:
     """The words of the command that does this cell again, into a folder of its own."""
-    words = ["bnrecal", "sweep"]
+    judged = row.get("kind") == JUDGE
+    words = ["bnrecal", *(["rank", "--judge", row["judge"]] if judged else ["sweep"])]
     kept = folder / str(row.get("study"))
     is_training = row.get("kind") == TRAIN
-    if row.get("trained") is not None or is_training:  # a recipe has no options, only a file
+    if not judged and (row.get("trained") is not None or is_training):  # a recipe has no options, only a file
         which = [] if is_training else ["--only", f"key={row['key']}"]
         return [*words, "--study", str(kept), *which, *_threads(row), "--out", f"again-{row['key'][:8]}"]
     if kept.parent == folder and kept.is_file():  # a row may name any path; only a file beside it is meant
-        words += ["--study", str(kept), "--repeats", "1", "--no-reference"]  # of the study this cell alone
+        of_it = [] if judged else ["--repeats", "1", "--no-reference"]  # of the study this cell alone
+        words += ["--study", str(kept), *of_it]
     else:
         for name in Inputs.model_fields:
             value = inputs_of(row).get(name)
@@ -91,9 +100,10 @@ def command_of(row: Row, folder: Path) -> list[str]:
                 words += [_flag(name), "x".join(map(str, value))]
             elif value is not None and value is not False:
                 words += [_flag(name), _text(value)]
-    for name, value in grid_of(row).items():
+    for name, value in _grid_of(row).items():
         words += [_flag(name), _text(value)]
-    words.append("--no-baseline")
+    if not judged:
+        words.append("--no-baseline")
     return [*words, *_threads(row), "--out", f"again-{row['key'][:8]}"]
 
 

@@ -27,6 +27,11 @@ TRAIN = "train"  # the kind of a training's row; a row without a kind is of a re
 JUDGE = "judge"  # the kind of a judgement's row
 
 
+def is_judgement(row: Mapping[str, Any]) -> bool:
+    """Whether the row is of one architecture before a judge."""
+    return row.get("kind") == JUDGE
+
+
 def n_updates(n_samples: int, batch_size: int | None) -> int:
     """Batches that hold so many images; none where nothing is read."""
     return -(-n_samples // batch_size) if batch_size else 0

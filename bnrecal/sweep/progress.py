@@ -17,7 +17,7 @@ from rich.text import Text
 from bnrecal.report.formats.grid import Place, grid_table, place_of
 from bnrecal.store.rows import SKIPPED, Row, is_evaluated
 from bnrecal.study.axes import label, varied
-from bnrecal.study.cells import JUDGE, AnyPass, Cell, JudgePass, TrainingPass, trained_name
+from bnrecal.study.cells import AnyPass, Cell, JudgePass, TrainingPass, is_judgement, trained_name
 from bnrecal.study.recipe import Recipe
 from bnrecal.study.recipes import label as variant
 from bnrecal.study.recipes import varied_fields
@@ -119,7 +119,7 @@ class SweepProgress:
         if row["status"] == SKIPPED:
             self._skipped(row, n_evaluated)
             return
-        if row.get("kind") == JUDGE:
+        if is_judgement(row):
             self._judged(row)
             return
         if not is_evaluated(row):

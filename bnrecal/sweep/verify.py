@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Executor
 from bnrecal.plan.grid import cells_of
+from bnrecal.plan.judgements import to_rank
 from bnrecal.plan.opened import Opened
-from bnrecal.plan.passes import passes_of
+from bnrecal.plan.passes import grouped
 from bnrecal.store.provenance import inputs_of, study_of
 from bnrecal.store.rows import Row
-from bnrecal.study.cells import Cell
+from bnrecal.study.cells import JUDGE, Cell, Judgement
 from bnrecal.study.inputs import Inputs
 
-FIGURES = ("update", "eval")
+FIGURES = ("update", "eval", "score")
 Open = Callable[[Inputs, int | None], Executor]  # of these inputs, with so many threads
 
 
@@ -29,16 +30,18 @@ class Comparison:
     error: str | None = None  # why there is nothing to compare
 
     def differs(self, by: float) -> bool:
-        """Whether a figure is another one by more than that."""
+        """Whether a figure is another one by more than that; those the row has not are not asked for.
+
+        A ranking measures no update metric.
+        """
         if self.again is None:
             return False
-        return any(not _close(self.row[name], self.again[name], by) for name in FIGURES)
+        had = [name for name in FIGURES if self.row.get(name) is not None]
+        return any(not _close(self.row[name], self.again.get(name), by) for name in had)
 
 
-def _close(before: float | None, after: float | None, by: float) -> bool:
-    if before is None or after is None:
-        return before is after
-    return abs(before - after) <= by  # False for NaN
+def _close(before: float, after: float | None, by: float) -> bool:
+    return after is not None and abs(before - after) <= by  # False for NaN
 
 
 def drawn(rows: Sequence[Row], n: int, seed: int) -> list[Row]:
@@ -53,7 +56,7 @@ def repeated(rows: Sequence[Row], open_executor: Open) -> Iterator[Comparison]:
     for row in rows:
         together[json.dumps([inputs_of(row), row["environment"].get("threads")], sort_keys=True)].append(row)
     for group in together.values():
-        cells: dict[Cell, Row] = {}
+        cells: dict[Cell | Judgement, Row] = {}
         for row in group:
             try:
                 cells[_cell_of(row)] = row
@@ -65,16 +68,20 @@ def repeated(rows: Sequence[Row], open_executor: Open) -> Iterator[Comparison]:
         inputs = study_of(next(iter(cells.values())))
         with open_executor(inputs, threads if isinstance(threads, int) else None) as executor:
             for cell in cells:  # by itself, in whichever pass it was the first time
-                for outcome in executor.run(iter(passes_of([cell])), lambda *_: None):
+                for outcome in executor.run(iter(grouped([cell])), lambda *_: None):
                     yield Comparison(cells[cell], outcome.figures or None, outcome.error)
 
 
-def _cell_of(row: Row) -> Cell:
+def _cell_of(row: Row) -> Cell | Judgement:
     """The row's cell as it is planned here and now; raises BnrecalError if that is another one."""
-    (cell,) = cells_of(Opened.of(study_of(row)))
+    opened = Opened.of(study_of(row))
+    found: list[Cell] | list[Judgement] = cells_of(opened)
+    if row.get("kind") == JUDGE:
+        _, found = to_rank(opened, [row["judge"]])
+    (cell,) = found
     if cell.key == row["key"]:
         return cell
-    for name in ("data_digest", "order_digest", "weights_digest"):
-        if getattr(cell, name) != row[name]:
-            raise BnrecalError(f"{name} was {row[name]}, is now {getattr(cell, name)}")
+    for name in ("data_digest", "order_digest", "weights_digest", "code_digest"):
+        if getattr(cell, name, None) != row.get(name):
+            raise BnrecalError(f"{name} was {row.get(name)}, is now {getattr(cell, name)}")
     raise BnrecalError("the definitions of the figures have changed since (algorithm version)")

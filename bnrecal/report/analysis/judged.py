@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnrecal.report.analysis.wording import counted
-from bnrecal.search.ranking import Ranking, rank
+from bnrecal.search.ranking import FEWEST, Ranking, rank
 from bnrecal.search.truth import Truth
 from bnrecal.store.provenance import trained_how
 from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import STORED, metric_name, short_rule
-from bnrecal.study.cells import JUDGE
+from bnrecal.study.cells import is_judgement
 
 _OF_SETTING = ("estimator", "momentum", "batch_size", "n_samples", "seed", "trained")
 
@@ -31,21 +31,27 @@ class Judged:
 
     what: str  # task and metric
     judges: tuple[Judge, ...]
-    ranking: Ranking
+    ranking: Ranking | None  # None of fewer than FEWEST architectures
     truth: str | None = None  # where true values came from
     notes: tuple[str, ...] = ()
+    true: Mapping[str, float] | None = None
 
-
-def is_judgement(row: Row) -> bool:
-    """Whether the row is one architecture before a judge."""
-    return row.get("kind") == JUDGE
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """Those that are compared, the highest of the first judge first; of equal ones by name."""
+        if not self.judges:
+            return ()
+        first = self.judges[0].values
+        known = first if self.ranking is None else self.ranking.archs
+        return tuple(sorted(known, key=lambda arch: (-first[arch], arch)))
 
 
 def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | None = None) -> Judged:
     """Of the latest rows of a store, one a key; those of trainings are passed over.
 
     A judge that knows fewer than half as many architectures as another would leave too few to compare: it is
-    left out, with a note. Raises BnrecalError for fewer than three architectures in common.
+    left out, with a note. Raises BnrecalError for fewer than three architectures in common with the truth or
+    among the judges; judges of fewer give their values and no ranking.
     """
     judges = judges_of(rows)
     most = max((len(judge.values) for judge in judges), default=0)
@@ -60,17 +66,20 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
         for judge in compared
         if judge.n_failed
     ]
-    ranking = rank({judge.name: judge.values for judge in compared}, truth)
-    if len(ranking.archs) < most:
+    ranking = rank({judge.name: judge.values for judge in compared}, truth) if most >= FEWEST else None
+    if ranking is None:
+        notes.append(f"{counted(most, 'architecture')}: order and agreement need {FEWEST}")
+    elif len(ranking.archs) < most:
         whom = "every judge and the truth know" if truth else "every judge knows"
         notes.append(f"of {most:,} architectures {whom} {len(ranking.archs):,}, and these are compared")
     metrics = dict.fromkeys((row["task"], row["metric"]) for row in rows if _is_judged(row))
     what = ", ".join(f"{task} ({metric_name(metric)})" for task, metric in metrics)
-    return Judged(what, compared, ranking, source, tuple(notes))
+    true = None if truth is None else truth.values
+    return Judged(what, compared, ranking, source, tuple(notes), true)
 
 
 def judges_of(rows: Iterable[Row]) -> list[Judge]:
-    """Every judge at every setting, those that were measured first, else in the order of the rows."""
+    """Every judge at every setting: those that were measured first, then in the order of rows."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if _is_judged(row):

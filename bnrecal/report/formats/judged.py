@@ -5,10 +5,13 @@ import json
 from collections.abc import Callable, Sequence
 
 from bnrecal.report.analysis.judged import Judged
+from bnrecal.report.analysis.wording import counted
 from bnrecal.report.formats.markdown import escape, table
-from bnrecal.search.ranking import TOP_K, Agreement, Figure
+from bnrecal.search.ranking import TOP_K, Agreement, Figure, Ranking
 
 FORMATS = ("text", "json", "md")
+HIGHEST = 10  # architectures shown
+MOST_SHOWN = 6  # judges in the table of these
 INTERVALS = (
     "In brackets 95 % intervals, a bootstrap over architectures: how a figure would vary with others of the "
     "same space, not with another training."
@@ -22,23 +25,23 @@ def rendered(judged: Judged, layout: str) -> str:
 
 
 def to_text(judged: Judged) -> str:
-    parts = [heading(judged), *(_aligned(*found) for found in _tables(judged)), *says(judged), INTERVALS]
+    parts = [heading(judged), *(_aligned(*found) for found in _tables(judged)), *says(judged), *_foot(judged)]
     return "\n\n".join(parts) + "\n"
 
 
 def to_markdown(judged: Judged) -> str:
     parts = [f"## {escape(heading(judged))}"]
     parts += [table([escape(h) for h in headers], rows) for headers, rows in _tables(judged)]
-    return "\n\n".join([*parts, *map(escape, says(judged)), INTERVALS]) + "\n"
+    return "\n\n".join([*parts, *map(escape, says(judged)), *_foot(judged)]) + "\n"
 
 
 def to_json(judged: Judged) -> str:
     """Figures, intervals and every judge's values by architecture."""
-    ranking = judged.ranking
+    ranking = judged.ranking or Ranking(judged.archs, {}, {}, {}, None)
     found = {
         "what": judged.what,
         "truth": judged.truth,
-        "architectures": list(ranking.archs),
+        "architectures": list(judged.archs),
         "judges": {
             judge.name: {"seconds": judge.seconds, "failed": judge.n_failed, "values": dict(judge.values)}
             for judge in judged.judges
@@ -57,16 +60,19 @@ def to_json(judged: Judged) -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
+def _foot(judged: Judged) -> list[str]:
+    return [] if judged.ranking is None else [INTERVALS]
+
+
 def heading(judged: Judged) -> str:
-    n = len(judged.ranking.archs)
     against = f", against {judged.truth}" if judged.truth else ""
-    return f"{n:,} architectures, {judged.what}{against}"
+    return f"{counted(len(judged.archs), 'architecture')}, {judged.what}{against}"
 
 
 def says(judged: Judged) -> list[str]:
     """What follows: who agrees best with the truth, who is told from it, and what had to be left out."""
     found = []
-    against = judged.ranking.against
+    against = judged.ranking.against if judged.ranking else {}
     if against:
         best = max(against, key=lambda name: against[name].kendall.value)
         found.append(f"Closest to the truth: {best}, tau {_signed(against[best].kendall)}.")
@@ -85,6 +91,7 @@ def says(judged: Judged) -> list[str]:
 
 def _from(judged: Judged, best: str, name: str) -> Figure:
     """tau of the best minus that of another."""
+    assert judged.ranking is not None
     differences = judged.ranking.differences
     if (best, name) in differences:
         return differences[best, name]
@@ -95,7 +102,7 @@ def _from(judged: Judged, best: str, name: str) -> Figure:
 def _tables(judged: Judged) -> list[Table]:
     ranking = judged.ranking
     found: list[Table] = []
-    if ranking.against:
+    if ranking is not None and ranking.against:
         rows = [
             [
                 judge.name,
@@ -115,9 +122,21 @@ def _tables(judged: Judged) -> list[Table]:
         found.append((["judge", "tau-b", "Spearman", "best tenth, tau-b", *regrets, "seconds"], rows))
     else:
         found.append((["judge", "seconds"], [[j.name, f"{j.seconds:.3g}"] for j in judged.judges]))
-    if ranking.between:
+    if ranking is not None and ranking.between:
         found.append((["judge", "and judge", "tau-b", "Spearman"], _between(ranking.between)))
+    found.append(_highest(judged))
     return found
+
+
+def _highest(judged: Judged) -> Table:
+    """The first architectures of the first judge, with what others say of them."""
+    judges = judged.judges[:MOST_SHOWN]
+    headers = ["architecture", *(judge.name for judge in judges), *(["truth"] if judged.true else [])]
+    rows = []
+    for arch in judged.archs[:HIGHEST]:
+        true = [f"{judged.true[arch]:.4g}"] if judged.true else []
+        rows.append([arch, *(f"{judge.values[arch]:.6g}" for judge in judges), *true])
+    return headers, rows
 
 
 def _between(between: "dict[tuple[str, str], Agreement]") -> list[list[str]]:
@@ -140,7 +159,7 @@ def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns beside each other, the first to the left, figures to the right."""
     lines = [list(headers), *map(list, rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(headers))]
-    names = sum(1 for header in headers if "judge" in header)
+    names = max(1, sum(1 for header in headers if "judge" in header))
     place: list[Callable[[str, int], str]] = [
         str.ljust if at < names else str.rjust for at in range(len(headers))
     ]

@@ -15,7 +15,7 @@ from bnrecal.store.provenance import trained_how
 from bnrecal.store.rows import SKIPPED, is_evaluated
 from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import label
-from bnrecal.study.cells import trained_name
+from bnrecal.study.cells import is_judgement, trained_name
 
 EVERY_S = 1.0
 
@@ -70,12 +70,16 @@ def line(row: Row, trained: str = "") -> str:
     """One row in one line; `trained` says how its network was."""
     if row["status"] == SKIPPED:
         return f"{label(row, ('estimator',))}: skipped: {row['reason']}"
-    if is_evaluated(row):
+    if is_judgement(row):
+        head = ", ".join(filter(None, (f"{row['arch']} before {row['judge']}", trained)))
+    elif is_evaluated(row):
         head = ", ".join(filter(None, (label(row, ("estimator",)), trained)))
     else:
         head = f"trained {trained_name(row['arch'])}: {trained}"
     if row["status"] == "failed":
         return f"{head}: failed: {row['error']}"
+    if is_judgement(row):
+        return f"{head}: {row['score']:.6g}"
     if not is_evaluated(row):
         loss = "" if row["loss"] is None else f"loss {figure(row['loss'])}, "
         return f"{head}: {loss}{row['train_s']:.0f} s"

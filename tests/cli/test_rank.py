@@ -1,0 +1,231 @@
+"""`bnrecal rank`: what it measures, keeps and says; and the report of its folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnrecal.store.rows import Row
+from bnrecal.store.store import Store
+from tests.executors.processes import finish, start, until
+from tests.own_images import write_class_folders
+from tests.sweep.trained import MODULE
+
+ARCHS = "0-0-0-0-0-0-0-0,1-1-1-1-1-1-1-1,2-2-2-2-2-2-2-2,3-3-3-3-3-3-3-3,3-3-3-3-3-3-3-0"
+SMALL = ("rank", "--task", "tiny", "--arch", ARCHS, "--bs", "16", "--samples", "64", "--threads", "1")
+EVERY = "eval,stored,bn,flops,params,random"
+OWN_JUDGE = """
+def depth(arch):
+    return sum(map(int, arch.split("-")))
+
+def brightness(module, images):
+    assert not module.training
+    return float(images.mean()) + len(list(module.modules()))
+
+def wants_more(module, budget):
+    return 0.0
+
+def breaks(arch):
+    return float("nan")
+"""
+
+
+def figures(out: Path) -> dict[str, Any]:
+    """What was found, by key: metric and score; each once, and done."""
+    rows = Store(out).rows()
+    found = {row["key"]: (row.get("eval"), row.get("score"), row["arch"]) for row in rows}
+    assert len(found) == len(rows)
+    assert {row["status"] for row in rows} == {"done"}
+    return found
+
+
+def judgements(out: Path, judge: str) -> dict[str, Row]:
+    return {row["arch"]: row for row in Store(out).rows() if row.get("judge") == judge}
+
+
+def test_every_judge_is_kept_and_what_is_done_is_not_done_again(bnrecal: Callable[..., Any]) -> None:
+    """A row for each architecture and judge; the second call and the report give the answer from the rows."""
+    first = bnrecal(*SMALL, "--judge", EVERY)
+    assert first.code == 0, first.err
+    before = figures(Path("results"))
+    assert len(before) == 5 * 6
+    assert len(judgements(Path("results"), "flops")) == 5
+    again = bnrecal(*SMALL, "--judge", EVERY)
+    assert again.out == first.out
+    assert figures(Path("results")) == before
+    assert bnrecal("report", "results").out == first.out
+    assert "0-0-0-0-0-0-0-0" in bnrecal("report", "--format", "csv").out  # the tables of a sweep as well
+
+
+def test_the_metric_is_that_of_a_sweeps_cells_to_the_last_bit(bnrecal: Callable[..., Any]) -> None:
+    """Same keys, same eval: a sweep on the folder of a ranking has nothing left to do but what is new."""
+    assert bnrecal(*SMALL, "--judge", "eval", "--estimator", "pooled,ema", "--out", "ranked").code == 0
+    grid = ("--arch", ARCHS, "--bs", "16", "--samples", "64", "--estimator", "pooled,ema", "--threads", "1")
+    assert bnrecal("sweep", "--task", "tiny", *grid, "--out", "swept").code == 0
+    assert figures(Path("ranked")) == figures(Path("swept"))
+    assert all(row["update"] is None for row in Store(Path("ranked")).rows())
+    assert "all 10 cells are done" in bnrecal("sweep", "--task", "tiny", *grid, "--out", "ranked").err
+
+
+def test_processes_give_the_rows_of_one(bnrecal: Callable[..., Any]) -> None:
+    """-j 2: other trees of subnets and other processes, the same figures."""
+    assert bnrecal(*SMALL, "--judge", EVERY, "--out", "one").code == 0
+    assert bnrecal(*SMALL, "--judge", EVERY, "--out", "two", "-j", "2").code == 0
+    assert figures(Path("two")) == figures(Path("one"))
+
+
+def test_killed_it_goes_on_where_it_was(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """SIGKILL after the judgements and some cells: the same command ends with the same rows."""
+    options = ("--judge", "eval,stored,flops", "--samples", "64,128,192,256")
+    assert bnrecal(*SMALL, *options, "--out", "whole").code == 0
+    out = tmp_path / "killed"
+    process = start(*SMALL, *options, "--out", out)
+    until(lambda: len(Store(out).seen().status) > 6)
+    process.kill()
+    process.communicate()
+    n = len(Store(out).rows())
+    assert n < 5 * 6, "it was done before it could be killed"
+    finish(start(*SMALL, *options, "--out", out))
+    assert figures(out) == figures(tmp_path / "whole")
+
+
+def write_truth(folder: Path) -> Path:
+    """True values that say what FLOPs say, in three runs that agree."""
+    archs = ARCHS.split(",")
+    values = {arch: float(at) for arch, at in zip(archs, (0, 1, 2, 4, 3), strict=True)}
+    runs = {arch: {"mean_acc": v, "test_acc": [v, v, v + 0.1]} for arch, v in values.items()}
+    path = folder / "known.json"
+    path.write_text(json.dumps(runs))
+    return path
+
+
+def test_judges_are_held_against_the_truth(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """Who orders as the truth does has tau 1 and no regret; the ceiling is that of its runs."""
+    truth = write_truth(tmp_path)
+    (tmp_path / "holding.py").write_text(OWN_JUDGE)
+    judges = "holding:depth,params,random"
+    ran = bnrecal(*SMALL, "--judge", judges, "--truth", truth, "--format", "json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["truth"] == "known"
+    depth = found["against_truth"]["holding:depth"]
+    assert depth["kendall"]["value"] == pytest.approx(1)
+    assert depth["spearman"]["value"] == pytest.approx(1)
+    assert depth["regret"] == {"1": 0, "10": 0}
+    assert found["ceiling"]["kendall"]["value"] == pytest.approx(1)
+    assert found["ceiling"]["n_runs"] == 3
+    assert found["against_truth"]["random"]["kendall"]["value"] < 0.99
+    truth.unlink()  # the report needs the folder alone
+    assert json.loads(bnrecal("report", "results", "--format", "json").out) == found
+    text = bnrecal("report", "results").out
+    assert "Closest to the truth: holding:depth" in text
+    assert "random" in text.partition("the difference is noise")[2] + text.partition("beyond noise")[2]
+
+
+def test_the_users_own_judge(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """It gets what it names: the network in eval mode, calibration images, the name; edited it is another."""
+    (tmp_path / "mine.py").write_text(OWN_JUDGE)
+    assert bnrecal(*SMALL, "--judge", "mine:depth,mine:brightness").code == 0
+    scores = {arch: row["score"] for arch, row in judgements(Path("results"), "mine:depth").items()}
+    assert scores == {arch: sum(map(int, arch.split("-"))) for arch in ARCHS.split(",")}
+    assert len({row["score"] for row in judgements(Path("results"), "mine:brightness").values()}) > 1
+    (tmp_path / "mine.py").write_text(OWN_JUDGE + "\n")
+    bnrecal(*SMALL, "--judge", "mine:depth")
+    assert len([row for row in Store(Path("results")).rows() if row["judge"] == "mine:depth"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--judge", "taste"), "--judge: unknown judge 'taste'; valid: bn, eval"),
+        (("--judge", "asking:wants_more"), "--judge: asking:wants_more needs budget; allowed arguments"),
+        (("--judge", "bn", "--task", "imagefolder", "--model", "learnt:net"), "learnt:net names no choices"),
+        (("--arch", "arch1,arch1x"), "--arch: unknown architecture 'arch1x'"),
+        (("--truth", "nothing.json"), "--truth: cannot read nothing.json"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    bnrecal: Callable[..., Any], tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    """Before anything is measured; nothing is written."""
+    write_class_folders(tmp_path / "set", n=20, size=12)
+    (tmp_path / "learnt.py").write_text(MODULE)
+    (tmp_path / "asking.py").write_text(OWN_JUDGE)
+    images = ("--calibration", "set/train", "--evaluation", "set/val", "--image-size", "12")
+    of_images = images if "imagefolder" in options else ("--task", "tiny")
+    ran = bnrecal("rank", *of_images, *options)
+    assert ran.code == 2
+    assert message in ran.err
+    assert not Path("results").exists()
+
+
+def test_a_judge_that_fails_is_a_failed_row(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """With the reason and exit code 3; --retry-failed asks it again."""
+    (tmp_path / "broken.py").write_text(OWN_JUDGE)
+    ran = bnrecal(*SMALL, "--judge", "flops,broken:breaks")
+    assert ran.code == 3
+    assert "5 of 10 failed" in ran.err
+    failed = [row for row in Store(Path("results")).rows() if row["status"] == "failed"]
+    assert "gives nan; needs a finite number" in failed[0]["error"]
+    bnrecal(*SMALL, "--judge", "flops,broken:breaks", "--retry-failed")
+    assert len(Store(Path("results")).rows()) == 15
+
+
+def test_verify_finds_a_score_that_is_another(bnrecal: Callable[..., Any]) -> None:
+    """Judgements are repeated as cells are; a changed score is exit code 4."""
+    bnrecal(*SMALL, "--judge", "bn,flops")
+    rows = Store(Path("results")).rows()
+    ran = bnrecal("verify", "--sample", "10")
+    assert ran.code == 0, ran.err
+    assert ran.out.count("equal") == 10
+    assert f"{rows[0]['arch']} before bn: equal" in ran.out
+    from bnrecal.store.rows import line_of
+
+    rows[0]["score"] += 1e-9
+    Path("results/rows.jsonl").write_bytes(b"".join(map(line_of, rows)))
+    assert bnrecal("verify", rows[0]["key"][:8]).code == 4
+
+
+def test_show_prints_the_command_that_judges_again(bnrecal: Callable[..., Any]) -> None:
+    """One architecture, one judge: the same key and score, and no ranking of one."""
+    import shlex
+
+    bnrecal(*SMALL, "--judge", "flops")
+    row = Store(Path("results")).rows()[2]
+    command = shlex.split(bnrecal("show", row["key"]).out.rstrip().splitlines()[-1])
+    ran = bnrecal(*command[1:])
+    assert ran.code == 0, ran.err
+    assert "1 architecture: order and agreement need 3" in ran.out
+    (folder,) = Path().glob("again-*")
+    (again,) = Store(folder).rows()
+    assert (again["key"], again["score"]) == (row["key"], row["score"])
+
+
+def test_all_architectures_and_random_ones(bnrecal: Callable[..., Any]) -> None:
+    """--arch all takes a space whole where it is not too large; random:K draws K different ones."""
+    ran = bnrecal("rank", "--task", "tiny", "--arch", "all", "--judge", "random", "--dry-run")
+    assert "65,536 architectures" in ran.out
+    ran = bnrecal("rank", "--task", "tiny", "--arch", "random:30", "--judge", "eval,bn", "--dry-run")
+    assert "30 architectures: 30 cells" in ran.out
+    assert "30 judgements to do" in ran.out
+
+
+def test_networks_that_the_study_trains_are_judged(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """Two recipes of one supernet: a judge for each, on weights that did not exist when it was planned."""
+    write_class_folders(tmp_path / "set", n=20, size=16)
+    (tmp_path / "study.toml").write_text(
+        'task = "imagefolder"\ncalibration = "set/train"\nevaluation = "set/val"\nimage_size = 16\n'
+        'arch = ["random:4"]\nbs = [8]\nsamples = [16]\n'
+        '[train]\nsampling = "uniform"\ntrainable = ["all", "norm"]\nbatch_size = 8\nepochs = 1\n'
+    )
+    ran = bnrecal("rank", "--study", "study.toml", "--judge", "eval,bn,flops", "--format", "json")
+    assert ran.code == 0, ran.err
+    judges = json.loads(ran.out)["judges"]
+    assert len(judges) == 6
+    one, other = (judges[name]["values"] for name in judges if name.startswith("bn"))
+    assert one.keys() == other.keys()
+    assert one != other
+    costs = [judges[name]["values"] for name in judges if name.startswith("flops")]
+    assert costs[0] == costs[1]
