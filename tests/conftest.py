@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("bnrecal", deadline=None)  # a slow example is no failure on a busy machine
+settings.load_profile("bnrecal")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -24,6 +24,13 @@ from bnrecal.cli.verify import verify
 from bnrecal.errors import BnrecalError
 from bnrecal.host.interrupts import Stopped, heeded
 
+_KEPT = "; finished cells are kept, the same command does the rest"
+_LEAVES = dict.fromkeys(("sweep", "advise", "train"), _KEPT)  # others keep nothing that a second run finds
+
+
+def _command() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+
 
 def main() -> NoReturn:
     """The console script: one line for every mistake the user can mend, and the exit code."""
@@ -37,7 +44,7 @@ def _run() -> int:
         code: int = cli.main(standalone_mode=False, auto_envvar_prefix=None)
         return code
     except Stopped as stopped:
-        return complain("interrupted; finished cells are kept, the same command does the rest", stopped.code)
+        return complain(f"interrupted{_LEAVES.get(_command(), '')}", stopped.code)
     except BnrecalError as error:
         return complain(str(error), 2)
     except click.exceptions.NoArgsIsHelpError as error:  # a page, not a line

@@ -10,7 +10,7 @@ from bnrecal.report.analysis.wording import counted, listed, spans
 
 if TYPE_CHECKING:
     from bnrecal.store.store import Store
-    from bnrecal.study.cells import Pass, Training
+    from bnrecal.study.cells import Pass
     from bnrecal.sweep.plan import Plan
 
 WIDTH = 80
@@ -19,13 +19,13 @@ NAMES_WIDTH = 20  # of networks; longer ones are counted
 
 def plan_text(plan: "Plan", store: "Store") -> str:
     """The passes, the trainings under them, and what all of it may take."""
-    from bnrecal.cli.messages import drawn
+    from bnrecal.cli.messages import UNBROKEN, drawn
     from bnrecal.study.cells import Pass
 
     walks = [todo for todo in plan.passes if isinstance(todo, Pass)]
     parts = [drawn(_table(walks), WIDTH).strip("\n"), ""] if walks else []
-    lines = [*_trainings(plan.trainings), _in_all(plan, store, len(walks))]
-    wrapped = (textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False) for line in lines)
+    lines = [*_trainings(plan), _in_all(plan, store, len(walks))]
+    wrapped = (textwrap.wrap(line, WIDTH, subsequent_indent="  ", **UNBROKEN) for line in lines)
     return "\n".join([*parts, *(line for some in wrapped for line in some), ""])
 
 
@@ -86,17 +86,19 @@ def _networks(group: Iterable["Pass"]) -> str:
     return names if len(names) <= NAMES_WIDTH else f"{len(archs):,}"
 
 
-def _trainings(trainings: Sequence["Training"]) -> list[str]:
-    """How many networks are trained, and the values of each field that varies."""
+def _trainings(plan: "Plan") -> list[str]:
+    """How many networks are trained, and their values of each field that varies in the study."""
     from bnrecal.study.recipes import phrase, varied_fields
 
+    trainings = plan.trainings
     if not trainings:
         return []
     recipes = [training.recipe for training in trainings]
     said = []
-    for name in varied_fields(recipes):
+    for name in varied_fields(plan.opened.recipes):
         heeding = [recipe for recipe in recipes if name not in recipe.unheeded()]
-        said.append(_values([phrase(name, getattr(recipe, name)) for recipe in heeding]))
+        if heeding:
+            said.append(_values([phrase(name, getattr(recipe, name)) for recipe in heeding]))
     what = listed(list(dict.fromkeys(training.name for training in trainings)), most=3)
     n_images = sum(training.n_samples for training in trainings)
     of_them = f" ({'; '.join(said)})" if said else ""

@@ -1,6 +1,6 @@
 """What the command line says besides its answers (to stderr), and answers that go to a file."""
 
-import shutil
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -28,9 +28,14 @@ def complain(message: str, code: int) -> int:
 def say(text: str) -> None:
     """A line of progress to stderr: on a terminal broken between words at its width, elsewhere one line."""
     if sys.stderr.isatty():
-        width = max(40, shutil.get_terminal_size().columns)
-        text = textwrap.fill(text, width, subsequent_indent="  ", **UNBROKEN)
+        text = textwrap.fill(text, max(40, _columns()), subsequent_indent="  ", **UNBROKEN)
     click.echo(text, err=True)
+
+
+def _columns() -> int:
+    """Of the terminal on stderr, as stdout may go to a file; COLUMNS wins."""
+    named = os.environ.get("COLUMNS", "")
+    return int(named) if named.isdecimal() else os.get_terminal_size(sys.stderr.fileno()).columns or 80
 
 
 def note(text: str) -> None:

@@ -84,12 +84,13 @@ def write_recalibrated(
 
 
 def _print(found: Any, every: bool) -> None:
-    """The verdict, the metric before and after, and the layers."""
+    """What comes first, the verdict, the metric before and after, and the layers."""
     from bnrecal.recalibration.shown import MOST_LAYERS, alone, table
 
+    if found.prepared is not None:  # what is to be done first is said first
+        click.echo(textwrap.fill(f"First {found.prepared.better.remedy}", 80, **UNBROKEN))
+        click.echo("With the images as they are:")
     click.echo(_verdict(found))
-    if found.prepared is not None:
-        click.echo(textwrap.fill(f"But first {found.prepared.better.remedy}", 80, **UNBROKEN))
     click.echo(_summary(found))
     click.echo("\n".join(table(found.shifts, None if every else MOST_LAYERS, " (--all)")))
     for line in alone(found.report.left_alone):
@@ -97,7 +98,7 @@ def _print(found: Any, every: bool) -> None:
 
 
 def _verdict(found: Any) -> str:
-    """What the new statistics do to the metric; the first line."""
+    """What the new statistics do to the metric; the first line, or under what must come first."""
     change = f"{found.after - found.before:+.4f}"
     if found.interval is None:
         return f"{change}: too few evaluation images to say how certain that is"

@@ -15,7 +15,7 @@ CALLED_OTHERWISE = {
     "--estimator": ("estimators", "method", "rule"),
     "--evaluation": ("eval", "test", "val", "val-dir", "val-data", "validation"),
     "--image-size": ("img-size", "imgsz", "input-size", "size"),
-    "--jobs": ("n-jobs", "num-workers", "processes", "workers"),
+    "--jobs": ("n-jobs", "num-workers", "workers"),
     "--model": ("net", "network"),
     "--momentum": ("momenta",),
     "--out": ("dir", "folder", "out-dir", "outdir", "output-dir"),

@@ -155,7 +155,7 @@ def _gap_in_metric(patient: Patient) -> Finding:
     now, batch, fresh = patient.metric_stored, patient.metric_by_batch, patient.metric_recalibrated
     n, which = patient.n_in_whole_batches, patient.scored.which
     what = f"metric {now:.4f} with the stored statistics, {batch:.4f} by batch, {fresh:.4f} re-estimated"
-    what += f" ({n:,} {which} images)"
+    what += f"{' but for frozen ones' if patient.frozen else ''} ({n:,} {which} images)"
     kind = Gain(now, fresh, n, which).kind
     if kind == "repairs" or (math.isnan(now) and kind == "neither"):
         remedy = PREPARE_FIRST if patient.better_prepared else RECALIBRATE

@@ -38,7 +38,9 @@ def momentum(patient: Patient) -> Finding:
     value = patient.live[layers[0]].momentum
     what = f"{named(layers, len(patient.live))} have momentum {value}, which {meanings[kind]}"
     every = [name for names in found.values() for name in names]
-    return answer("wrong", what, "set momentum to 0.1 or smaller, then train on or recalibrate", every)
+    return answer(
+        "wrong", what, "set momentum above 0, to 0.1 or smaller, then train on or recalibrate", every
+    )
 
 
 def _momentum_kind(value: float) -> str:

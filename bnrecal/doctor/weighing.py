@@ -69,8 +69,11 @@ def weighed(patient: Patient, what: str, layers: Iterable[str], of_all: bool = F
     """The finding that these layers do not hold what they should, with the remedy it deserves.
 
     It is no fault where the metric suffers from re-estimating (`of_all`: frozen layers too) by more than
-    chance. Where the metric cannot tell, it is one, and the remedy says that.
+    chance. Where the metric cannot tell, it is one, and the remedy says that. Where some of the layers are
+    frozen, plain `recalibrate` would leave these alone: remedy and metric are those of re-estimating all.
     """
+    layers = tuple(layers)
+    of_all = of_all or not set(layers).isdisjoint(patient.frozen)
     seen = gain(patient, of_all)
     remedy = f"re-estimate them too: {thaw(patient)}" if of_all else RECALIBRATE
     if seen is None or seen.kind != "harms":

@@ -31,6 +31,14 @@ EXAMPLES = {
         "what small normalisation batches cost; wants CIFAR-10 as class folders",
         "bnrecal sweep --study norm_batch.toml --out results",
     ),
+    "small_batches": (
+        "every normalisation where batches are small; wants CIFAR-10 as class folders",
+        "bnrecal sweep --study small_batches.toml --out results",
+    ),
+    "large_batches": (
+        "what large training batches cost under SGD, LARS, LARC; wants CIFAR-10 as class folders",
+        "bnrecal sweep --study large_batches.toml --out results",
+    ),
     "fashion_mnist": (
         "20,000 images or all 60,000; wants a torchvision root with Fashion-MNIST",
         "bnrecal train supernet.toml --data ROOT --out weights",
@@ -46,7 +54,17 @@ EXAMPLES = {
 }
 
 # Files of an example that do not lie in a folder of its name, beside NAME.toml.
-COMPANIONS = {"images_needed": ("images_needed_exact.toml",), "norm_batch": ("residual.py",)}
+COMPANIONS = {
+    "images_needed": ("images_needed_exact.toml",),
+    "norm_batch": ("residual.py",),
+    "small_batches": (
+        "residual.py",
+        "small_batches_evalnorm.toml",
+        "small_batches_pairs.toml",
+        "small_batches_rates.toml",
+    ),
+    "large_batches": ("residual.py", "large_batches_rates.toml"),
+}
 
 
 def _home() -> Path:

@@ -75,6 +75,10 @@ class BuiltNetworks(ABC):
         return tuple(self.names[k] for k in picked[:n].tolist())
 
     def check(self, arch: str) -> None:
+        """By name: what its code brings and a file holds are looked at as it is built."""
+        self.check_name(arch)
+
+    def check_name(self, arch: str) -> None:
         if arch not in self.names:
             known = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
             raise BnrecalError(f"--arch: {self.spec} has no architecture {arch!r}; valid: {known}")
@@ -141,7 +145,7 @@ class BuiltNetworks(ABC):
             raise BnrecalError(
                 f"sampling: {self.spec} is no supernet with choice blocks; use none, which trains one network"
             )
-        self.check(arch)
+        self.check_name(arch)
         with initial_seed(seed):
             network = self._converted(self.make(arch))
             self.fill(network.module)

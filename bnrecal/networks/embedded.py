@@ -87,8 +87,11 @@ class EmbeddedSupernet:
         """Uniform paths, all different."""
         return SPACE.random(n, seed)
 
-    def check(self, arch: str) -> None:
+    def check_name(self, arch: str) -> None:
         parse_arch(arch)
+
+    def check(self, arch: str) -> None:
+        self.check_name(arch)
         if self.weights is not None:
             self._subnet(arch)  # reads the file and compares it
             return
@@ -97,8 +100,8 @@ class EmbeddedSupernet:
             channels, n_classes, metric = self._is_for
             raise BnrecalError(
                 f"--model: the shipped supernet weights are for 1 channel, 10 classes, map50; this task has "
-                f"{channels}, {n_classes}, {metric}; train it with `bnrecal train` and give --weights, or "
-                "name another --model"
+                f"{channels}, {n_classes}, {metric}; train it, by a [train] table of a study or by "
+                "`bnrecal train` and --weights, or name another --model"
             )
 
     def digest(self, arch: str) -> str:

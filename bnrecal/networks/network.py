@@ -67,8 +67,12 @@ class NetworkSource(Protocol):
         """`n` different architectures drawn by `seed`; BnrecalError if there are not so many."""
         ...
 
+    def check_name(self, arch: str) -> None:
+        """Raises BnrecalError if there is no such architecture."""
+        ...
+
     def check(self, arch: str) -> None:
-        """Raises BnrecalError if there is no such architecture or its weights are damaged."""
+        """Raises BnrecalError if there is no such architecture, or no whole weights for it and this task."""
         ...
 
     def digest(self, arch: str) -> str:

@@ -107,11 +107,11 @@ class OwnNetworks(BuiltNetworks):
             )
         return tuple(found[:n])
 
-    def check(self, arch: str) -> None:
+    def check_name(self, arch: str) -> None:
         if self.space is not None and arch not in self.names:
             self.space.decode(arch)
         elif not callable(getattr(self.made, "sample", None)):
-            super().check(arch)
+            super().check_name(arch)
 
     def digest(self, arch: str) -> str:
         """Also of the factory's file: `forward` and `predict` decide figures as weights do."""

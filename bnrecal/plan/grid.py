@@ -132,11 +132,10 @@ def weights_of(opened: Opened, data_digest: str) -> Iterator[Weights]:
     """What there is to evaluate: the source's own weights, or those of each training of the study."""
     study, source = opened.study, opened.source
     for arch in study.arch:
-        if opened.recipes and source.space is not None:
-            source.space.decode(arch)  # of the source's own weights none is used
-        else:
-            source.check(arch)
+        source.check_name(arch)
     if not opened.recipes:
+        for arch in study.arch:
+            source.check(arch)
         yield Weights({arch: source.digest(arch) for arch in study.arch})
         return
     for training in trainings_of(opened, data_digest):

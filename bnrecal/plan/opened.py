@@ -7,6 +7,7 @@ from typing import Any, Self
 from bnrecal import networks, tasks
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.network import NetworkSource
+from bnrecal.study.fitting import check_fits
 from bnrecal.study.inputs import make_inputs
 from bnrecal.study.recipe import Recipe
 from bnrecal.study.recipes import recipes_of
@@ -29,7 +30,7 @@ class Opened:
     def of(cls, study: Study) -> Self:
         """A study that is complete, such as one read back from a row."""
         task = tasks.of(study)
-        return cls(study, task, networks.of(study, task), _recipes(study, {}))
+        return cls(study, task, networks.of(study, task), _recipes(study, task, {}))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,7 +66,7 @@ def open_study(
         if "bs" not in given:
             given["bs"] = [b for b in GRIDS["garments"][0] if b <= given["samples"][0]] or [1]
     study = make_study(given, places)
-    return Opened(study, task, source, _recipes(study, places))
+    return Opened(study, task, source, _recipes(study, task, places))
 
 
 def _has_reference(given: Mapping[str, Any]) -> bool:
@@ -78,7 +79,8 @@ def _has_reference(given: Mapping[str, Any]) -> bool:
     return not named and given.get("task") != "tiny"
 
 
-def _recipes(study: Study, places: Mapping[str, str]) -> tuple[Recipe, ...]:
+def _recipes(study: Study, task: Task, places: Mapping[str, str]) -> tuple[Recipe, ...]:
+    """Of its `[train]` tables, each once; raises BnrecalError for one that does not fit the task."""
     if study.train is None:
         return ()
     if study.weights is not None and study.model == "supernet":
@@ -91,12 +93,13 @@ def _recipes(study: Study, places: Mapping[str, str]) -> tuple[Recipe, ...]:
         tables = {place: study.train}
     else:
         tables = {f"{place}[{k}]": table for k, table in enumerate(study.train, 1)}
-    found = [
-        recipe
-        for at, table in tables.items()
-        for recipe in recipes_of(table, {name: f"{at}.{name}" for name in table})
-    ]
-    return tuple({recipe.key: recipe for recipe in found}.values())
+    found: dict[str, Recipe] = {}
+    for at, table in tables.items():
+        of_fields = {name: f"{at}.{name}" for name in Recipe.model_fields}
+        for recipe in recipes_of(table, of_fields):
+            check_fits(recipe, task.name, task.metric, task.n_calibration, of_fields)
+            found.setdefault(recipe.key, recipe)
+    return tuple(found.values())
 
 
 def _is_list(value: object) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bnrecal.data.draws import Int64s
-from bnrecal.errors import BnrecalError
+from bnrecal.study.fitting import check_fits
 from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.task import Task
 from bnrecal.train.augment import Views, viewed, views
@@ -35,13 +35,8 @@ class Batches:
 
     @classmethod
     def of(cls, task: Task, recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> "Batches":
-        """Raises BnrecalError if the task has less than a batch, a forward too few images to share, or no
-        classes to make batches by.
-        """
-        if task.n_calibration < recipe.batch_size:
-            raise BnrecalError(
-                f"batch_size: {recipe.batch_size} images, task {task.name} has {task.n_calibration}"
-            )
+        """Raises BnrecalError for a recipe that does not fit the task, or a forward too small to share."""
+        check_fits(recipe, task.name, task.metric, task.n_calibration)
         ids = np.sort(task.order(0))
         made = cls(task, recipe, device, ids, labels_for(task, recipe, ids), ranks)
         check_shards(set(np.diff(made._ends()).tolist()), recipe, ranks.n)

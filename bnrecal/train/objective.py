@@ -36,7 +36,7 @@ class Objective(Protocol):
 def objective_of(task: Task, head: Head, recipe: Recipe, device: torch.device) -> Objective:
     """Cross-entropy for classes, `detection_loss` for boxes.
 
-    Raises BnrecalError for a network or a recipe that is for another kind of task.
+    The recipe is one that fits the task. Raises BnrecalError for a network that is for another kind of task.
     """
     ids = np.sort(task.order(0))
     if isinstance(task, Classification):
@@ -46,12 +46,6 @@ def objective_of(task: Task, head: Head, recipe: Recipe, device: torch.device) -
         return _Classes(labels, len(task.classes), recipe.label_smoothing)
     if head != "grid":
         raise BnrecalError(f"--model: only the supernet learns detection (task {task.name})")
-    for field, none in (("augment", "none"), ("label_smoothing", 0.0)):
-        if getattr(recipe, field) != none:
-            raise BnrecalError(
-                f"{field}: {getattr(recipe, field)!r} is for classification, task {task.name} is detection; "
-                "leave it out"
-            )
     assert isinstance(task, Garments | Detection)
     return _boxes(task, device)
 

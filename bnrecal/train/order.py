@@ -9,23 +9,16 @@ which may repeat, and a norm batch of 2 is one pair: it sees one class alone.
 import numpy as np
 
 from bnrecal.data.draws import Int64s, permutation, stream_key
-from bnrecal.errors import BnrecalError
 from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.classification import Classification
 from bnrecal.tasks.task import Task
 
 
 def labels_for(task: Task, recipe: Recipe, ids: Int64s) -> Int64s | None:
-    """The classes of these calibration images; None where the order does not ask for them.
-
-    Raises BnrecalError for images that have no class each.
-    """
+    """The classes of these calibration images; None where the order does not ask for them."""
     if recipe.batches == "shuffled":
         return None
-    if not isinstance(task, Classification):
-        raise BnrecalError(
-            f"batches: {recipe.batches!r} is for classification, task {task.name} is detection; leave it out"
-        )
+    assert isinstance(task, Classification)  # or the recipe does not fit the task
     return np.asarray(task.calibration_labels)[ids]
 
 

@@ -6,14 +6,16 @@ Every setting is a process of its own that stays open (OpenMP reads its variable
 is told which pass to run. In a round all of them run it one after another, in changing order, between two
 runs of torch's own way; what is compared is the ratio to the geometric mean of these two, so that what slows
 the machine for longer than a round cancels. Passes are short and rounds many: the median of their ratios is
-told with its 95 % interval (bootstrap over rounds). Three fifths of the seconds (300) go to the machine as
-it is, the rest beside as many spinning processes as there are processors.
+told with its 95 % interval (bootstrap over rounds). The seconds (300) are all it takes, starting included:
+of those left then three fifths go to the machine as it is, the rest beside as many spinning processes as
+there are processors. Each round is printed as it ends; one that the end cuts short does not count.
 """
 
 import json
 import math
 import os
 import random
+import select
 import statistics
 import subprocess
 import sys
@@ -81,6 +83,10 @@ SPIN = "while True: pass"
 Times = dict[tuple[str, str, bool], list[tuple[float, float, float]]]
 
 
+class _LateError(Exception):
+    """The seconds are over within a round."""
+
+
 class Worker:
     """An open process under one setting."""
 
@@ -94,16 +100,19 @@ class Worker:
             env=kept | environment,
         )
 
-    def seconds(self, what: tuple[str, str, int, int]) -> list[float]:
+    def seconds(self, what: tuple[str, str, int, int], end: float) -> list[float]:
         """Of the update pass, of the pass, of its processor time; and its number of threads."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+            raise _LateError
         found: list[float] = json.loads(self.process.stdout.readline())
         return found
 
     def close(self) -> None:
+        self.process.kill()
         self.process.communicate()
 
 
@@ -121,20 +130,36 @@ def load(n: int) -> Iterator[None]:
 
 def measured(names: list[str], seconds: float) -> Times:
     times: Times = defaultdict(list)
-    rng = random.Random(0)
+    end = time.monotonic() + seconds
     with ExitStack() as stack:
         workers = {name: Worker(SETTINGS[name]) for name in (OWN, *names)}
         for worker in workers.values():
             stack.callback(worker.close)
-            for what in PASSES.values():
-                worker.seconds(what)  # caches and allocators warm
-        for busy, share in ((False, 0.6), (True, 0.4)):
-            end = time.monotonic() + share * seconds
-            with load((os.cpu_count() or 1) if busy else 0):
-                while time.monotonic() < end:
-                    for each, what in PASSES.items():
-                        one_round(times, workers, rng.sample(names, len(names)), (each, busy), what)
+        try:
+            for worker in workers.values():
+                for what in PASSES.values():
+                    worker.seconds(what, end)  # caches and allocators warm
+            print(f"started in {seconds - end + time.monotonic():.0f} s", flush=True)
+            quiet_end = time.monotonic() + 0.6 * (end - time.monotonic())
+            rounds(times, workers, False, quiet_end, end)
+            with load(os.cpu_count() or 1):
+                rounds(times, workers, True, end, end)
+        except _LateError:
+            print("the seconds are over: the round that ran does not count", flush=True)
     return times
+
+
+def rounds(times: Times, workers: dict[str, Worker], busy: bool, until: float, end: float) -> None:
+    """One for each pass in turn, each begun while one as long as its last still ends in time."""
+    rng = random.Random(int(busy))
+    names = [name for name in workers if name != OWN]
+    lasted = dict.fromkeys(PASSES, 0.0)
+    while any(time.monotonic() + taken < until for taken in lasted.values()):
+        for each, what in PASSES.items():
+            t0 = time.monotonic()
+            if t0 + lasted[each] < until:
+                one_round(times, workers, rng.sample(names, len(names)), (each, busy), (what, end))
+                lasted[each] = time.monotonic() - t0
 
 
 def one_round(
@@ -142,16 +167,18 @@ def one_round(
     workers: dict[str, Worker],
     names: list[str],
     where: tuple[str, bool],
-    what: tuple[str, str, int, int],
+    what: tuple[tuple[str, str, int, int], float],
 ) -> None:
     """Torch's own way, the others, and torch's own way again."""
-    first = workers[OWN].seconds(what)
-    found = {name: workers[name].seconds(what) for name in names}
-    last = workers[OWN].seconds(what)
+    first = workers[OWN].seconds(*what)
+    found = {name: workers[name].seconds(*what) for name in names}
+    last = workers[OWN].seconds(*what)
     own = math.sqrt(first[0] * last[0])
     for name, one in found.items():
         times[name, *where].append((one[0], one[0] / own, one[3]))
     times[OWN, *where].append((own, last[0] / first[0], first[3]))
+    said = ", ".join(f"{name} {one[0]:.3f}" for name, one in {OWN: first, **found}.items())
+    print(f"{where[0]}, {'busy' if where[1] else 'quiet'}: {said}, {OWN} again {last[0]:.3f} s", flush=True)
 
 
 def median_of(values: list[float]) -> tuple[float, float, float]:
@@ -169,6 +196,9 @@ def main(seconds: float, names: list[str]) -> None:
     names = [name for name in names if name != OWN]
     times = measured(names, seconds)
     for each in PASSES:
+        if not (times[OWN, each, False] and times[OWN, each, True]):
+            print(f"\n{each}: no round ended both quiet and busy; give more seconds", flush=True)
+            continue
         own = {busy: statistics.median(t[0] for t in times[OWN, each, busy]) for busy in (False, True)}
         n = {busy: len(times[OWN, each, busy]) for busy in (False, True)}
         print(

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bnrecal.store.rows import line_of  # noqa: E402
+from tests.executors.cluster import address_of, two_nodes  # noqa: E402
 from tests.executors.processes import figures, finish, start  # noqa: E402
 from tests.faults import kill_and_resume  # noqa: E402
 from tests.fuzz_targets import TARGETS, prepare  # noqa: E402
@@ -54,17 +55,29 @@ def kills(folder: Path, options: argparse.Namespace) -> bool:
 
 
 def trainings(folder: Path, options: argparse.Namespace) -> bool:
-    """A study that trains, killed as often as `--trainings` says in one process, and with two."""
+    """A study that trains, killed as often as `--trainings` says: inline, by `-j 2`, on two Ray nodes."""
     met = True
     trained.write_study(folder / "trainings")
     os.chdir(folder / "trainings")
     finish(start(*trained.SWEEP, "--out", "whole"))
     wanted = trained.what_came_out(Path("whole"))
-    for name, more in (("inline", ()), ("-j 2", ("-j", "2"))):
-        out = Path(f"killed-{name[-1]}")
-        n_kills, wrong = trained.kill_and_resume(out, options.trainings, 1, wanted, *more)
-        text = f"{n_kills} SIGKILLs of a study that trains ({name}): rows and weights of an undisturbed one"
-        met &= say(not wrong, text + "".join(f"; {what}" for what in wrong))
+    with two_nodes(folder) as cluster:
+        ray = ("--executor", "ray", "--address", address_of(cluster))
+        for name, within_s, more in (
+            ("inline", 9.0, ()),
+            ("-j 2", 9.0, ("-j", "2")),
+            ("two Ray nodes", 20.0, ray),
+        ):
+            if name not in options.ways.split(","):
+                continue
+            out = Path(f"killed {name}")
+            n_kills, wrong = trained.kill_and_resume(
+                out, options.trainings, 1, wanted, *more, within_s=within_s
+            )
+            text = (
+                f"{n_kills} SIGKILLs of a study that trains ({name}): rows and weights of an undisturbed one"
+            )
+            met &= say(not wrong, text + "".join(f"; {what}" for what in wrong))
     return met
 
 
@@ -175,7 +188,8 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], bool]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--trainings", type=int, default=20, help="kills of a study that trains, twice")
+    parser.add_argument("--trainings", type=int, default=20, help="kills of a study that trains, each way")
+    parser.add_argument("--ways", default="inline,-j 2,two Ray nodes", help="of these, comma list")
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, comma list")

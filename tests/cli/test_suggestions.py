@@ -90,12 +90,15 @@ def test_what_is_not_known_is_left_to_click(bnrecal: Callable[..., Any]) -> None
 
 
 def test_every_suggested_option_exists_and_no_alias_is_one() -> None:
-    """Of some command; and what stands in the table is not itself an option that it would hide."""
+    """Of some command; and what stands in the table is no option of a command that has the one it means."""
     options = {name for command in cli.commands.values() for p in command.params for name in p.opts}
     assert set(CALLED_OTHERWISE) <= options
     aliases = [word for words in CALLED_OTHERWISE.values() for word in words]
     assert len(set(aliases)) == len(aliases)
-    assert not {f"--{alias}" for alias in aliases} & options
+    for command in cli.commands.values():
+        own = {name for p in command.params for name in p.opts}
+        hidden = {word for option in CALLED_OTHERWISE.keys() & own for word in CALLED_OTHERWISE[option]}
+        assert not {f"--{alias}" for alias in hidden} & own, command.name
 
 
 def test_bare_is_the_help_page(bnrecal: Callable[..., Any]) -> None:

@@ -102,6 +102,9 @@ WITH_COMMANDS = [page for page in PAGES if any(block.language == "sh" for block 
 WITH_SNIPPETS = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
 
 
+# --timeout rings wherever the interpreter is: hypothesis, loaded beside, has a callback of the garbage
+# collector, out of which nothing can be raised. The pass is then ended between its batches.
+@pytest.mark.filterwarnings("ignore:.*gc_callback.*:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
 def test_the_commands_of_a_page(page: Path, folder: Path, bnrecal: Callable[..., Ran]) -> None:
     """One after the other, as a reader types them; each ends as the page says."""

@@ -178,6 +178,37 @@ def test_frozen_layers_that_fit_are_no_fault() -> None:
     assert "model.train()" in found["frozen"].remedy
 
 
+@pytest.mark.parametrize("n_frozen", [0, 1])
+def test_the_metric_re_estimated_says_what_was_left(n_frozen: int) -> None:
+    """Two figures of "re-estimated" statistics on one screen differ where one leaves frozen layers."""
+    model = sane().train()
+    model.last.train(not n_frozen)
+    found = bnrecal.diagnose(model, BATCHES, evaluate=accuracy)["train-gap"]
+    assert ("re-estimated but for frozen ones" in found.evidence) == bool(n_frozen)
+    assert "re-estimated" in found.evidence
+
+
+@pytest.mark.parametrize("evaluate", [None, accuracy])
+def test_the_remedy_reaches_frozen_layers_that_never_had_statistics(evaluate: Any) -> None:
+    """Plain `recalibrate` would leave the layer alone that is in eval mode, so the remedy is not that."""
+    model = sane().train()
+    model.last.eval()
+    model.last[1].reset_running_stats()
+    found = bnrecal.diagnose(model, BATCHES, evaluate=evaluate)["never-updated"]
+    assert found.layers == ("last.1",)
+    assert 'frozen="none"' in found.remedy
+    model.last.train()
+    found = bnrecal.diagnose(model, BATCHES, evaluate=evaluate)["never-updated"]
+    assert found.remedy.startswith("re-estimate them: bnrecal recalibrate")
+
+
+def test_momentum_of_zero_is_not_answered_with_one_that_may_be_zero() -> None:
+    """What is advised is above 0."""
+    model = sane()
+    model.last[1].momentum = 0.0
+    assert "above 0" in bnrecal.diagnose(model, BATCHES)["momentum"].remedy
+
+
 def test_layers_no_image_reaches_are_noted_and_not_blamed() -> None:
     """An unused branch with mean 0 and variance 1, as in a supernet."""
     model = sane()

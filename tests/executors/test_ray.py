@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,47 +11,25 @@ import pytest
 
 from bnrecal.executors.shipping import pack, unpack
 from bnrecal.study.inputs import Inputs
-from tests.executors.processes import PATIENCE_S, TINY, apart, figures, finish, rows, start, until
+from tests.executors.cluster import address_of, two_nodes
+from tests.executors.processes import TINY, apart, figures, finish, rows, start, until
 from tests.own_images import folder_options, write_class_folders
 from tests.sweep import trained
 
 pytest.importorskip("ray", reason="Ray is not installed (extra bnrecal[ray])")
 
 GRID = (*TINY, "--arch", "arch1,arch3", "--bs", "4,8", "--samples", "64,128")
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster()
-cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-print(cluster.address, flush=True)
-for line in sys.stdin:
-    if line == "kill\\n":
-        cluster.remove_node(second, allow_graceful=False)
-        print("killed", flush=True)
-cluster.shutdown()
-"""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
-    """Two nodes with a processor each, in a process of their own; "kill" kills the second."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=tmp_path_factory.mktemp("cluster"),
-    )
-    yield process
-    process.communicate(timeout=PATIENCE_S)
+    with two_nodes(tmp_path_factory.mktemp("cluster")) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
 def address(cluster: "subprocess.Popen[str]") -> str:
-    assert cluster.stdout is not None
-    return cluster.stdout.readline().strip()
+    return address_of(cluster)
 
 
 def test_two_nodes_give_the_rows_of_inline_and_survive_a_loss(

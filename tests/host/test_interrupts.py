@@ -2,9 +2,12 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from bnrecal.host.interrupts import Stopped, heeded, shielded
 from tests.executors import processes
@@ -34,6 +37,26 @@ def test_an_endless_pass_is_left(tmp_path: Path, hanging: Hanging, executor: str
     assert "Traceback" not in err
     until(lambda: not any(processes.is_alive(worker) for worker in workers))
     assert not (out / "claims").exists()
+
+
+def test_a_command_without_cells_speaks_of_none(
+    bnrecal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`recalibrate`, interrupted by a real signal while it builds its network."""
+    (tmp_path / "signals.py").write_text(
+        "import os, signal\ndef network(n_classes):\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for k in range(8):
+        folder = tmp_path / "images" / str(k % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 30 * k).save(folder / f"{k}.png")
+    images = ("--task", "imagefolder", "--calibration", "images", "--evaluation", "images", "--channels", 1)
+    ran = bnrecal(
+        "recalibrate", *images, "--model", "signals:network", "--image-size", 8, "-o", "n.safetensors"
+    )
+    assert ran.code == 130
+    assert ran.err.splitlines()[-1] == "bnrecal: interrupted"
 
 
 def test_foreign_code_that_hears_nothing_is_left_too(tmp_path: Path, hanging: Hanging) -> None:

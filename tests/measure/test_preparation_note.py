@@ -74,7 +74,9 @@ def test_a_network_of_raw_pixels_is_told_its_options(folders: None, bnrecal: Cal
     assert note.endswith("--mean 0 --std 1")
     assert note in said
     shown = bnrecal("recalibrate", *COMMAND, "-o", "m.safetensors", "--samples", 128).out.splitlines()
-    assert shown[1] == "But first prepare the images with mean 0, std 1: --mean 0 --std 1"
+    assert shown[0] == "First prepare the images with mean 0, std 1: --mean 0 --std 1"
+    assert shown[1] == "With the images as they are:"
+    assert shown[2].startswith(("Better: ", "WORSE: ", "Not shown to help: "))
     now, then = (float(note.split(part)[0].split()[-1]) for part in (" as they are", " then;"))
     assert then > now + 0.2
 

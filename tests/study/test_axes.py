@@ -16,7 +16,7 @@ from bnrecal.study.selection import NAMES
 from bnrecal.study.study import Study, make_study
 
 RESULTS = Path(__file__).parents[2] / "results"
-NO_AXES = ("repeats", "train", "baseline")  # settings of a grid that are none
+NO_AXES = ("repeats", "train", "baseline", "reference")  # settings of a grid that are none
 
 
 def test_a_cell_is_its_axes_and_what_it_is_measured_on() -> None:
@@ -84,7 +84,7 @@ def test_options_are_the_axes_and_the_settings_that_are_none() -> None:
     for option in GRID:
         command = option(command)
     found = {str(parameter.name): parameter for parameter in command.params}
-    assert list(found) == [*OPTIONS, "repeats", "baseline"]
+    assert list(found) == [*OPTIONS, "repeats", "baseline", "reference"]
     for axis in AXES:
         parameter = found[axis.option]
         assert isinstance(parameter, click.Option)

@@ -7,6 +7,7 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,21 @@ ENVIRONMENT = {
     *("python", "bnrecal", "torch", "torchvision", "numpy", "git_commit", "git_dirty"),
     *("platform", "cpu", "cpus", "gpu", "threads"),
 }
+
+
+def test_a_rule_without_momentum_names_none_and_nothing_to_do_takes_no_time(
+    bnrecal: Callable[..., Any],
+) -> None:
+    """Lines of progress do not say "momentum None"; a dry run of what is done tells no seconds."""
+    rules = (*SMALL, "--estimator", "ema,cumulative,pooled")
+    told = " ".join(bnrecal("sweep", *rules, "--dry-run").out.split())
+    assert "; about " in told
+    ran = bnrecal("sweep", *rules)
+    assert "cumulative bs" in ran.err
+    assert "None" not in ran.err
+    told = " ".join(bnrecal("sweep", *rules, "--dry-run").out.split())
+    assert "0 of 6 cells to do" in told
+    assert "about" not in told
 
 
 def test_starting_again_does_only_what_is_missing(bnrecal: Callable[..., object]) -> None:

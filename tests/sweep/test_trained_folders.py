@@ -135,7 +135,7 @@ def test_yes_and_no_are_asked_for_as_toml_writes_them(bnrecal: Callable[..., Any
     Path("study.toml").write_text(STUDY.replace("norm_batch = [4, 8]", "nesterov = [false, true]"))
     ran = bnrecal(*SWEEP, "--only", f"train.nesterov={value}", "--dry-run")
     assert "1 network to train" in ran.out
-    assert "train net: nesterov" in ran.out
+    assert "images: net (nesterov)" in ran.out
     other = bnrecal(*SWEEP, "--only", "train.nesterov=1", "--dry-run")
     assert "leave none of the study's" in other.err
 
@@ -230,32 +230,73 @@ def test_a_disk_without_room_for_one_network_leaves_the_other() -> None:
 
 
 OF_DETECTION = 'task = "tiny"\nbs = [4]\nsamples = [16]\n'
-HEADS = {
-    "a detector for classes": (
-        STUDY.replace("learnt:net", "supernet"),
-        "supernet weights are for 1 channel, 10 classes, map50; this task has 3, 2, top1",
-    ),
+DETECTOR = """
+from torch import nn
+
+class Detector:
+    archs = ["detector"]
+    predict = staticmethod(lambda output: output)
+
+    def build(self, arch):
+        return nn.Conv2d(1, 5, 1)
+"""
+UNFIT = {
     "a classifier for boxes": (OF_DETECTION + 'model = "learnt:net"\n[train]\nepochs = 1\n', "no predict"),
+    "a detector of one's own": (
+        OF_DETECTION + 'model = "detector:Detector"\n[train]\nepochs = 1\n',
+        "detector:Detector: only the supernet is trained for detection (tiny)",
+    ),
+    "views of classes": (
+        OF_DETECTION + '[train]\nepochs = 1\naugment = ["none", "flip"]\n',
+        "study.toml: train.augment: 'flip' is for classification, task tiny is detection; leave it out",
+    ),
+    "labels of classes": (
+        OF_DETECTION + "[[train]]\nepochs = 1\n[[train]]\nlabel_smoothing = 0.1\n",
+        "study.toml: train[2].label_smoothing: 0.1 is for classification, task tiny is detection",
+    ),
+    "pairs of classes": (
+        OF_DETECTION + '[train]\nbatches = "class-pairs"\n',
+        "study.toml: train.batches: 'class-pairs' is for classification",
+    ),
+    "more than there are": (
+        STUDY.replace("batch_size = 8", "batch_size = 48"),
+        "study.toml: train.batch_size: 48 images a step, task imagefolder has 40 to train on",
+    ),
+    "more than there are, unsaid": (
+        STUDY.replace("batch_size = 8", ""),
+        "study.toml: train.batch_size: 64 images a step, task imagefolder has 40 to train on",
+    ),
 }
 
 
-@pytest.mark.parametrize(("study", "message"), HEADS.values(), ids=HEADS)
-def test_a_recipe_for_the_head_of_another_task_is_one_line(
+@pytest.mark.parametrize(("study", "message"), UNFIT.values(), ids=UNFIT)
+def test_a_recipe_for_another_kind_of_task_is_one_line(
     bnrecal: Callable[..., Any], study: str, message: str
 ) -> None:
-    """A detector learns no classes, a classifier no boxes: said before anything is begun."""
+    """A classifier learns no boxes, flips move none, a batch has to be there: said before all else."""
     Path("study.toml").write_text(study)
+    Path("detector.py").write_text(DETECTOR)
     ran = bnrecal(*SWEEP)
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
     assert message in ran.err
     assert not Path("results/rows.jsonl").exists()
 
 
-def test_a_recipe_of_classes_fails_on_boxes_with_the_field(bnrecal: Callable[..., Any]) -> None:
-    """Flips move no boxes here: the training is a failed row that names the field, its cells as well."""
-    Path("study.toml").write_text(OF_DETECTION + 'arch = ["arch1"]\n[train]\nepochs = 1\naugment = "flip"\n')
-    assert bnrecal(*SWEEP).code == 3
-    rows = Store(Path("results")).rows()
-    assert [row["failure"] for row in rows] == ["error", "not trained"]
-    message = "augment: 'flip' is for classification, task tiny is detection"
-    assert [message in row["error"] for row in rows] == [True, True]
+def test_what_asks_for_nothing_is_for_every_task() -> None:
+    """The same fields at the values that change nothing are planned for boxes, a batch of all images too."""
+    Path("study.toml").write_text(
+        OF_DETECTION
+        + 'arch = ["arch1"]\n[train]\nbatch_size = 256\naugment = "none"\nlabel_smoothing = 0.0\n'
+        'batches = "shuffled"\n'
+    )
+    (training,) = trainings()
+    assert training.recipe.batch_size == 256
+
+
+def test_a_training_without_a_study_heeds_the_task_as_well(bnrecal: Callable[..., Any]) -> None:
+    """`bnrecal train` with flips on boxes: one line, nothing written."""
+    Path("recipe.toml").write_text('task = "tiny"\nepochs = 1\naugment = "flip"\n')
+    ran = bnrecal("train", "recipe.toml", "--out", "trained", "--arch", "arch1")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert "augment: 'flip' is for classification, task tiny is detection; leave it out" in ran.err
+    assert not Path("trained").exists()

@@ -60,7 +60,7 @@ def what_came_out(out: Path) -> dict[str, Any]:
 
 
 def kill_and_resume(
-    folder: Path, n_kills: int, seed: int, wanted: dict[str, Any], *options: str
+    folder: Path, n_kills: int, seed: int, wanted: dict[str, Any], *options: str, within_s: float = 9.0
 ) -> tuple[int, list[str]]:
     """SIGKILL at random moments; (how many met a running sweep, `n_kills` at least; what was wrong)."""
     rng = random.Random(seed)
@@ -70,7 +70,7 @@ def kill_and_resume(
         n_sweeps += 1
         for _ in range(4):  # then it may end
             sweep = start(*SWEEP, *options, "--out", out)
-            time.sleep(rng.uniform(1.0, 9.0))
+            time.sleep(rng.uniform(1.0, within_s))
             n += sweep.poll() is None
             sweep.kill()
             sweep.communicate()

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,6 @@ seed = 3
 
 def test_training_learns_and_keeps_no_statistics(bnrecal: Callable[..., Any]) -> None:
     """Two epochs on tiny: the loss falls, the log has a line an epoch, BatchNorms hold 0 and 1."""
-    import json
-
     Path("recipe.toml").write_text(RECIPE)
     ran = bnrecal("train", "recipe.toml", "--out", "trained")
     assert ran.code == 0, ran.err
@@ -52,6 +51,29 @@ def test_the_shipped_recipe_is_read() -> None:
 
     root = Path(__file__).parent.parent.parent
     assert read_recipe(root / "experiments" / "garments_supernet.toml").inputs == {"task": "garments"}
+
+
+def test_the_shipped_recipe_repeats_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs of the very file on tiny's images, in two processes with a thread each: one file of weights,
+    one course of losses. Another seed gives others.
+    """
+    from tests.executors.processes import finish, start
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "experiments" / "garments_supernet.toml").read_text()
+    assert text.count("epochs = 8") == text.count("seed = 0") == 1
+    shorter = text.replace("epochs = 8", "epochs = 2")
+    Path("shipped.toml").write_text(shorter)
+    Path("another.toml").write_text(shorter.replace("seed = 0", "seed = 1"))
+    made, losses = [], []
+    for name, out in (("shipped", "first"), ("shipped", "second"), ("another", "third")):
+        finish(start("train", f"{name}.toml", "--task", "tiny", "--out", out))
+        made.append(Path(out, "weights.safetensors").read_bytes())
+        lines = Path(out, "log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert (made[0], losses[0]) == (made[1], losses[1])
+    assert made[0] != made[2]
 
 
 @pytest.mark.parametrize(

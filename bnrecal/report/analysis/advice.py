@@ -20,6 +20,7 @@ from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.analysis.wording import counted, listed
 from bnrecal.study.axes import TOLERANCE, metric_name
 
+UNMEASURED = "Whether re-estimating helps or harms is not known: the network as it stands was not measured."
 MANY = 1000  # architectures a search may calibrate
 FEW_IMAGES = 1024  # below this another order of the images may give another figure
 
@@ -75,14 +76,22 @@ class Advice:
                 ]
             else:
                 said += [f"{others} {chosen.name}.", *helps(choice, self.metric)]
-            said += [*self._why(), *self._too_few(), *self._orders(), self._cost()]
+            said += [*self._why(), *self._unmeasured(), *self._too_few(), *self._orders(), self._cost()]
         return [*said, *self._left_out(), *self._one_estimator(), *left_alone_of(choice.stored)]
+
+    def _unmeasured(self) -> list[str]:
+        return [] if self.choice.stored else [UNMEASURED]
 
     @property
     def _all_zero(self) -> bool:
         """Whether no network, as it stands or re-estimated, gets anything right."""
         measured = [setting.rows for setting in self.choice.settings]
         return all(row["eval"] == 0 for rows in [*measured, self.choice.stored] for row in rows.values())
+
+    @property
+    def names_cost(self) -> bool:
+        """Whether a sentence says what the update pass costs."""
+        return self.cost == "recal_s" and bool(self.choice.archs) and not self._all_zero
 
     def _why(self) -> list[str]:
         choice, chosen = self.choice, self.choice.chosen
@@ -136,6 +145,8 @@ class Advice:
         bound = loosest.interval[1]
         if bound < 0:
             said = ["Each setting with more images is shown lower, with 95 % confidence."]
+        elif choice.shown and f"{bound:.4f}" == "0.0000":  # as where all predict alike
+            said = ["No setting with more images is shown better, with 95 % confidence."]
         elif choice.shown:
             said = [
                 f"No setting with more images is better by more than {bound:.4f}{self._each}, "

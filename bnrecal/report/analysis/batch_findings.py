@@ -4,18 +4,17 @@ Each batch stands with its best recipe, as somebody would use it who tuned them 
 for 64 images is not the one for 4,096.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from statistics import mean
 from typing import Any
 
 from bnrecal.report.analysis.axis_findings import Difference, best_setting, difference, scatter_along
 from bnrecal.report.analysis.by_axes import AS_IT_STANDS, BATCH, OF_STATISTICS, Group, Point, Variants, said
 from bnrecal.report.analysis.finding import Finding
+from bnrecal.report.analysis.published import published_large_batches
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.provenance import recipe_of
 from bnrecal.study.axes import metric_name
@@ -87,9 +86,8 @@ def batch_findings(
 def _published() -> Finding:
     """What others found; a line for each network and optimiser."""
     lines: dict[tuple[str, str], list[str]] = defaultdict(list)
-    text = (files("bnrecal.report.analysis") / "published_large_batches.csv").read_text("utf-8")
-    for cell in csv.DictReader(text.splitlines()):
-        lines[cell["line"], cell["unit"]].append(f"{int(cell['batch_size']):,}: {cell['figure']}")
+    for cell in published_large_batches():
+        lines[cell.line, cell.unit].append(f"{cell.batch_size:,}: {cell.figure:g}")
     return Finding(
         "published training batches",
         "Published top-1 by training batch, on other networks and images: compare how it falls.",

@@ -88,7 +88,8 @@ def _explained(by_arch: ByArch) -> list[Finding]:
 def _spread(by_arch: ByArch, warm: ByArch) -> list[Finding]:
     """How far eval moves once the average is warm, and by how much the others fall short."""
     if any(len(rows) < FEWEST_WARM for rows in warm.values()) or not warm:
-        return [Finding("eval", "Too few cells with a warm average to say how far eval moves among them.")]
+        cells = "cells" if warm == by_arch else "cells with a warm average"
+        return [Finding("eval", f"Too few {cells} to say how far eval moves among them.")]
     spread = max(max(r["eval"] for r in rows) - min(r["eval"] for r in rows) for rows in warm.values())
     which = "Over all cells" if warm == by_arch else "Over the cells that are warm"
     said = [Finding("eval", f"{which} eval varies by {spread:.4f} at most on each architecture.")]

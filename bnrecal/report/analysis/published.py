@@ -1,4 +1,4 @@
-"""What others published (see ORIGIN.md): 33 cells of recalibration as rows, and errors of small batches."""
+"""What others published (see ORIGIN.md): 33 cells of recalibration as rows, and small and large batches."""
 
 import csv
 from collections.abc import Iterator
@@ -34,6 +34,24 @@ def published_small_batches() -> list[SmallBatch]:
         for line, norm, norm_batch, error_pct, network, source in map(
             dict.values, _read("published_small_batches.csv")
         )
+    ]
+
+
+@dataclass(frozen=True)
+class LargeBatch:
+    """A published top-1 of a training batch, in `unit`. `line` names network and optimiser."""
+
+    line: str
+    batch_size: int
+    figure: float
+    unit: str
+
+
+def published_large_batches() -> list[LargeBatch]:
+    """Top-1 against the batch of a training, smaller ones first within each line."""
+    return [
+        LargeBatch(line, int(batch_size), float(figure), unit)
+        for line, batch_size, figure, unit in map(dict.values, _read("published_large_batches.csv"))
     ]
 
 

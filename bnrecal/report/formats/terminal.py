@@ -49,7 +49,7 @@ def published_layout(report: Report) -> RenderableType:
     if not report.chapters:
         return Group(*parts)
     note = [FOOTNOTE, INTERVAL_NOTE] if report.has_intervals else [FOOTNOTE]
-    if any(advice.cost == "recal_s" and advice.choice.archs for advice in report.advice):
+    if any(advice.names_cost for advice in report.advice):
         note.append(COST_NOTE)
     parts.append(Text("\n".join([*note, ""]), style="dim"))
     left_out = skipped_note(report.skipped)

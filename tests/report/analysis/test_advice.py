@@ -175,12 +175,12 @@ def test_neither_shown_better_is_said_before_a_setting(tmp_path: Path) -> None:
 
 
 def test_a_repair_is_said_plainly(tmp_path: Path) -> None:
-    """A single setting that repairs is advised too; without `stored` nothing is said of it."""
+    """A single setting that repairs is advised too; without `stored` that is said."""
     one = cell(tmp_path, 1024, HARD)
     text = said([stands(tmp_path, differing(800, -800)), one], tmp_path)
     assert "It repairs a: top-1 0." in text
     assert "It is the only setting measured." in text
-    assert "stands" not in said([one, cell(tmp_path, 2048, HARD)], tmp_path)
+    assert "as it stands was not measured" in said([one, cell(tmp_path, 2048, HARD)], tmp_path)
 
 
 def test_a_network_that_gets_nothing_right_gives_no_advice(tmp_path: Path) -> None:
@@ -195,6 +195,19 @@ def test_a_network_that_gets_nothing_right_gives_no_advice(tmp_path: Path) -> No
     one[7] = True
     rows[1] = cell(tmp_path, 1024, one)
     assert said(rows, tmp_path).startswith("Re-estimating is not shown to help")
+
+
+def test_the_cost_is_explained_where_it_is_said(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """The table's footnote, of two settings that get nothing right and of two that do."""
+    for right, said in ((np.zeros(500, bool), False), (HARD[:500], True)):
+        folder = tmp_path / str(said)
+        store = Store(folder)
+        store.prepare()
+        for n in (1024, 2048):
+            store.append(cell(folder, n, right, started_at="2026-01-01T00:00"))
+        out = bnrecal("report", "--out", folder).out
+        assert ("Cost    of the update pass alone" in out) == said
+        assert ("Cost: " in out) == said
 
 
 def test_orders_are_counted(tmp_path: Path) -> None:
@@ -325,3 +338,10 @@ def test_a_cold_average_is_no_candidate(tmp_path: Path) -> None:
     assert text.startswith("Use ema, momentum 0.1, batches of 8, 1,024 images")
     assert "Left out: 1 setting whose exponential average still holds more than 0.2%" in text
     assert "Left out" not in said(warm, tmp_path)
+
+
+def test_a_study_without_the_network_as_it_stands_says_so(tmp_path: Path) -> None:
+    """Such rows cannot tell whether re-estimating harms; with that row the sentence is gone."""
+    rows = [cell(tmp_path, 1024, differing(4)), cell(tmp_path, 2048, differing(8, 2))]
+    assert "the network as it stands was not measured" in said(rows, tmp_path)
+    assert "was not measured" not in said([*rows, stands(tmp_path, ~HARD)], tmp_path)

@@ -107,6 +107,16 @@ def test_eval_is_compared_where_the_average_is_warm() -> None:
     assert "Of the others the worst is a at bs 64, 2,560 images: 0.1030 below its highest warm cell." in said
 
 
+@pytest.mark.parametrize(
+    ("estimator", "momentum", "few"),
+    [("pooled", None, "Too few cells to"), ("ema", 0.1, "Too few cells with a warm average to")],
+)
+def test_a_warm_average_is_named_where_there_is_one(estimator: str, momentum: float | None, few: str) -> None:
+    """`pooled` averages nothing over updates that could be cold; of ema's cells these two are."""
+    rows = [row("a", 64, n, 0.3, estimator=estimator, momentum=momentum) for n in (128, 256)]
+    assert f"{few} say how far eval moves among them." in said_of(rows)
+
+
 def test_estimators_without_update_metric_have_no_law() -> None:
     """`exact` rows hold no update figure; their section says nothing about one."""
     rows = [row("a", 8, n, 0.3, estimator="exact", momentum=None) for n in (64, 128, 256, 512)]
