@@ -166,8 +166,8 @@ def training_steps(rounds: int = 15) -> None:
     ratios = sorted(fair / one for fair, one in zip(seconds["fair"], uniform, strict=True))
     low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
     print(
-        f"a fair step is {statistics.median(ratios):.2f} steps by one path (quartiles {low:.2f} to {high:.2f}; "
-        f"limit {m}): {statistics.median(seconds['fair']):.3f} s"
+        f"a fair step is {statistics.median(ratios):.2f} steps by one path (quartiles {low:.2f} to "
+        f"{high:.2f}; limit {m}): {statistics.median(seconds['fair']):.3f} s"
     )
 
 
