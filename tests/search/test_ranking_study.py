@@ -94,9 +94,12 @@ def test_from_images_to_the_answer(bnrecal: Callable[..., Any], tmp_path: Path) 
     judged = ("--judge", "eval,stored,bn,flops", "--bs", "8", "--samples", "8,16", "--truth", "true.json")
     try:
         ran = bnrecal("rank", *settings, *options, *judged)
+        again = bnrecal("verify", "--sample", "20")  # chains are measured together, repeated one by one
     finally:
         sys.modules.pop("supernet", None)
     assert ran.code == 0, ran.err
+    assert again.code == 0, again.out
+    assert again.out.count("equal") == 20
     said = run(tmp_path, "images_needed.py", "results", "--figures", "figures")
     assert "## pooled bs 8" in said
     assert "tau-b with the order at 16" in said
