@@ -138,7 +138,7 @@ def without_images() -> None:
     print(f"the same by trying all: {time.perf_counter() - started:.3f} s, equal: {same == best}")
 
 
-def training_steps(rounds: int = 15) -> None:
+def training_steps(rounds: int = 40) -> None:
     """A strictly fair step (FairNAS) beside steps by one uniform path (SPOS), taken in turn, batch 64."""
     task = tasks.of(make_inputs({}))
     source = networks.of(make_inputs({}), task)
