@@ -15,6 +15,7 @@ from bnrecal.cli.messages import complain
 from bnrecal.cli.rank import rank
 from bnrecal.cli.recalibrate import recalibrate
 from bnrecal.cli.report import report
+from bnrecal.cli.search import search
 from bnrecal.cli.show import show
 from bnrecal.cli.suggestions import message_of
 from bnrecal.cli.sweep import sweep
@@ -69,7 +70,7 @@ def cli() -> None:
 
 COMMANDS = (
     *(sweep, report, advise, recalibrate, average, doctor, compare),
-    *(show, verify, train, rank, example),
+    *(show, verify, train, rank, search, example),
 )
 for command in COMMANDS:
     cli.add_command(command)

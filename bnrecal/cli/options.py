@@ -178,6 +178,13 @@ def rank_options(command: Command) -> Command:
     return command
 
 
+def setting_options(command: Command) -> Command:
+    """Those of them that say what is recalibrated with."""
+    for option in reversed(GRID[1 : len(AXES)]):
+        command = option(command)
+    return command
+
+
 def gathered(
     context: click.Context, file: Path | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:

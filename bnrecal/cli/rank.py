@@ -1,6 +1,6 @@
 """`bnrecal rank`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from bnrecal.cli.options import (
     rank_options,
     setting,
 )
+from bnrecal.cli.race import race_text, raced
 from bnrecal.cli.running import Running, running_options
 from bnrecal.report.analysis.wording import counted
 
@@ -42,6 +43,12 @@ MOST_UNASKED = 100  # architectures, where none are named and the space has more
     help="bn, eval, stored, flops, params, random, module:function; comma list.",
 )
 @click.option("--truth", type=click.Path(path_type=Path), help="True values: JSON or CSV.", metavar="FILE")
+@click.option(
+    "--race",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Find the best K by eval on growing sets of images instead; nothing is kept.",
+)
 @setting("out", type=click.Path(path_type=Path), default=OUT, help="Output folder.", show_default=True)
 @click.option("--retry-failed", is_flag=True, help="What failed before, too.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
@@ -61,6 +68,7 @@ def rank(
     study: Path | None,
     judges: tuple[str, ...],
     truth: Path | None,
+    race: int | None,
     out: Path,
     retry_failed: bool,
     dry_run: bool,
@@ -78,7 +86,7 @@ def rank(
     from bnrecal.store.truth import keep_truth
 
     known = _truth_of(truth)
-    opened = _opened(*gathered(context, study, options))
+    opened = opened_to_rank(*gathered(context, study, options), _usual_archs)
     store = Store(out)
     executor = running.open(opened.study, opened, out)
     plan = planned(opened, store, list(dict.fromkeys(judges)), running.jobs or 1, retry_failed)
@@ -87,18 +95,24 @@ def rank(
     if dry_run:
         click.echo(_plan_line(plan))
         return 0
+    layout = layout or BY_SUFFIX.get(output.suffix if output else "", "text")
+    if race is not None:
+        found = raced(opened, plan.cells, race, running.device)
+        hand_over(race_text(found, plan.n_evaluation, layout), output)
+        return 0
     store.prepare()
     if known is not None and truth is not None:
         keep_truth(out, truth.stem, known, opened.study.arch)
     run(plan, store, executor, running.name)
-    text = _answer(
-        plan, store, known, truth, layout or BY_SUFFIX.get(output.suffix if output else "", "text")
-    )
+    hand_over(_answer(plan, store, known, truth, layout), output)
+    return failures(plan, store)
+
+
+def hand_over(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
         write_text(output, text)
-    return failures(plan, store)
 
 
 def _truth_of(path: Path | None) -> "Truth | None":
@@ -107,7 +121,11 @@ def _truth_of(path: Path | None) -> "Truth | None":
     return None if path is None else read_truth(path)
 
 
-def _opened(settings: dict[str, Any], places: dict[str, str]) -> "Opened":
+def opened_to_rank(
+    settings: dict[str, Any],
+    places: dict[str, str],
+    usual_archs: "Callable[[NetworkSource], Sequence[str]]",
+) -> "Opened":
     """The study, with what `recalibrate` does by default where no setting of eval is named."""
     from dataclasses import replace
 
@@ -115,7 +133,7 @@ def _opened(settings: dict[str, Any], places: dict[str, str]) -> "Opened":
     from bnrecal.study.cells import USUAL
 
     estimator, batch_size, n_samples = USUAL
-    opened = open_study({"estimator": [estimator], **settings}, places, _usual_archs)
+    opened = open_study({"estimator": [estimator], **settings}, places, usual_archs)
     n = min(n_samples, opened.task.n_calibration)
     usual: dict[str, tuple[int, ...]] = {"samples": (n,), "bs": (min(batch_size, n),)}
     missing = {name: values for name, values in usual.items() if settings.get(name) is None}

@@ -61,7 +61,7 @@ def report(
     table: the published layout and what follows from it; long: a line per cell; md: Markdown; csv,
     json: every column; latex: booktabs tables; html: one page with figures; images-needed: how many
     images each rule needs. Intervals are 95 %, by a bootstrap over evaluation images. Of a folder of
-    `bnrecal rank`, table, md and json show the ranking.
+    `bnrecal rank` or `search`, table, md and json show the ranking or the search.
     """
     from bnrecal.report.analysis.published import published_rows
     from bnrecal.report.analysis.summary import make_report
@@ -74,7 +74,7 @@ def report(
         return _watch(of, published, layout, output, figures)
     gc.disable()  # many small objects, none of which is let go before the end
     try:
-        ranked = None if published or figures is not None else _ranking(of, layout)
+        ranked = None if published else _searched_or_ranked(of, layout, figures)
         if ranked is not None:
             _hand_over(ranked, output, of, is_page=False)
             return 0
@@ -91,8 +91,9 @@ def report(
     return 0
 
 
-def _ranking(folders: Sequence[Path], layout: str) -> str | None:
-    """The report of a folder that `bnrecal rank` has written, in the layouts that show it."""
+def _searched_or_ranked(folders: Sequence[Path], layout: str, figures: Path | None) -> str | None:
+    """The report of a folder of `bnrecal search` or `rank`, in the layouts that show it."""
+    from bnrecal.cli.search import search_figures, search_report
     from bnrecal.report.analysis.judged import judged_of
     from bnrecal.report.formats.judged import rendered
     from bnrecal.store.store import Store
@@ -102,6 +103,11 @@ def _ranking(folders: Sequence[Path], layout: str) -> str | None:
     layouts = {"table": "text", "md": "md", "json": "json"}
     if len(folders) > 1 or layout not in layouts:
         return None
+    if figures is not None:
+        return search_figures(folders[0], figures)
+    searched = search_report(folders[0], layouts[layout])
+    if searched is not None:
+        return searched
     rows, kept = Store(folders[0]).latest(), kept_truth(folders[0])
     if kept is None and not any(map(is_judgement, rows)):
         return None

@@ -229,3 +229,30 @@ def test_networks_that_the_study_trains_are_judged(bnrecal: Callable[..., Any], 
     assert one != other
     costs = [judges[name]["values"] for name in judges if name.startswith("flops")]
     assert costs[0] == costs[1]
+
+
+def test_a_race_finds_the_best(bnrecal: Callable[..., Any]) -> None:
+    """The best two by the whole evaluation set are those of the race; it says how sure it is."""
+    archs = ("--task", "tiny", "--arch", "random:12", "--bs", "16", "--samples", "64", "--threads", "1")
+    whole = json.loads(bnrecal("rank", *archs, "--judge", "eval", "--format", "json").out)["judges"]
+    (values,) = (judge["values"] for judge in whole.values())
+    best = sorted(values, key=lambda arch: -values[arch])[:2]
+    ran = bnrecal("rank", *archs, "--judge", "eval", "--race", "2", "--format", "json", "--out", "raced")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert set(found["best"]) == set(best)
+    assert found["looks"][-1]["images"] <= 256
+    assert "best" in found["says"]
+    assert not Path("raced").exists()
+    ran = bnrecal("rank", *archs, "--judge", "bn", "--race", "2")
+    assert ran.code == 2
+    assert "--race: needs judge eval at one setting" in ran.err
+
+
+def test_looks_double_up_to_all_images() -> None:
+    """Of fewer images than a first look there is one."""
+    from bnrecal.cli.race import looks
+
+    assert looks(2048) == [256, 512, 1024, 2048]
+    assert looks(1000) == [256, 512, 1000]
+    assert looks(64) == [64]

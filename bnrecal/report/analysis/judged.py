@@ -93,7 +93,7 @@ def judges_of(rows: Iterable[Row]) -> list[Judge]:
     for first, how, group in zip(firsts, trained, groups.values(), strict=True):
         done = [row for row in group if row["status"] == "done"]
         values = {row["arch"]: float(row["eval" if is_evaluated(row) else "score"]) for row in done}
-        name = _name(first, seeds) + (f", {how}" if several and how else "")
+        name = named(first, seeds) + (f", {how}" if several and how else "")
         found.append(Judge(name, values, sum(row["total_s"] for row in done), len(group) - len(done)))
     return found
 
@@ -109,7 +109,7 @@ def _setting(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in _OF_SETTING)
 
 
-def _name(row: Row, seeds: bool) -> str:
+def named(row: Row, seeds: bool = False) -> str:
     """ "bn", "stored", "eval pooled bs 64 n 128"."""
     if is_judgement(row):
         return str(row["judge"])

@@ -25,7 +25,12 @@ def rendered(judged: Judged, layout: str) -> str:
 
 
 def to_text(judged: Judged) -> str:
-    parts = [heading(judged), *(_aligned(*found) for found in _tables(judged)), *says(judged), *_foot(judged)]
+    parts = [
+        heading(judged),
+        *(aligned(*found, _names(found)) for found in _tables(judged)),
+        *says(judged),
+        *_foot(judged),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -155,11 +160,15 @@ def _signed(figure: Figure) -> str:
     return f"{figure.value:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
 
 
-def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns beside each other, the first to the left, figures to the right."""
+def _names(found: Table) -> int:
+    """Columns that hold names."""
+    return max(1, sum(1 for header in found[0] if "judge" in header))
+
+
+def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> str:
+    """Columns beside each other, the first `names` to the left, figures to the right."""
     lines = [list(headers), *map(list, rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(headers))]
-    names = max(1, sum(1 for header in headers if "judge" in header))
     place: list[Callable[[str, int], str]] = [
         str.ljust if at < names else str.rjust for at in range(len(headers))
     ]

@@ -1,0 +1,90 @@
+"""What a search has found, from its file and its rows alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bnrecal.report.analysis.judged import judges_of
+from bnrecal.report.analysis.wording import counted
+from bnrecal.store.rows import Row, is_evaluated
+from bnrecal.store.searched import Member, Search
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture with its score, and the generation that asked for it, counted from 1."""
+
+    arch: str
+    score: float
+    flops: int
+    params: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class Searched:
+    """`judged`: whoever has a score, in the order asked for. `best`: the highest first."""
+
+    search: Search
+    judged: tuple[Candidate, ...]
+    n_failed: int
+    costs: Mapping[str, tuple[int, float]]  # by judge: how many figures, and the seconds they took
+
+    @property
+    def best(self) -> list[Candidate]:
+        """Of equal ones whoever was asked for first."""
+        return sorted(self.judged, key=lambda one: -one.score)
+
+    @property
+    def progress(self) -> list[tuple[float, float]]:
+        """By generation: (the best so far, the median of the generation)."""
+        found, best = [], float("-inf")
+        for at in range(1, len(self.search.generations) + 1):
+            scores = sorted(one.score for one in self.judged if one.generation == at)
+            if scores:
+                best = max(best, scores[-1])
+                middle = len(scores) // 2
+                median = scores[middle] if len(scores) % 2 else (scores[middle - 1] + scores[middle]) / 2
+                found.append((best, median))
+        return found
+
+    @property
+    def front(self) -> list[Candidate]:
+        """Who has a score that nobody reaches at no more FLOPs; cheapest first."""
+        found: list[Candidate] = []
+        for one in sorted(self.judged, key=lambda one: (one.flops, -one.score)):
+            if not found or one.score > found[-1].score:
+                found.append(one)
+        return found
+
+    @property
+    def says(self) -> str:
+        """How the search was made, in a sentence."""
+        n, search = len(self.judged), self.search
+        within = ", ".join(f"{kind} at most {bound:,}" for kind, bound in search.bounds.items())
+        bounds = f" within {within}" if within else ""
+        if search.method == "exact":
+            said = counted(n, "architecture")
+            return f"The exact optimum of {search.judge}{bounds}, and the trade-off below it: {said}."
+        of = counted(len(search.generations), "generation")
+        return f"{counted(n, 'architecture')} of {of} judged by {search.judge}{bounds}."
+
+
+def searched_of(search: Search, rows: Sequence[Row]) -> Searched:
+    """`rows`: the latest of each key."""
+    by_key = {row["key"]: row for row in rows}
+    judged, n_failed, mine = [], 0, []
+    for generation, members in enumerate(search.generations, 1):
+        for member in members:
+            row = by_key.get(member.key)
+            if row is None or row["status"] != "done":
+                n_failed += 1
+                continue
+            mine.append(row)
+            judged.append(_candidate(member, row, generation))
+    costs = {judge.name: (len(judge.values), judge.seconds) for judge in judges_of(mine)}
+    return Searched(search, tuple(judged), n_failed, costs)
+
+
+def _candidate(member: Member, row: Row, generation: int) -> Candidate:
+    score = float(row["eval"] if is_evaluated(row) else row["score"])
+    return Candidate(member.arch, score, member.flops, member.params, generation)

@@ -1,0 +1,54 @@
+"""A search beside its rows: who was asked for in which generation; what came of each stands in the rows."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bnrecal.errors import BnrecalError
+from bnrecal.host.files import write_whole
+
+NAME = "search.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """An architecture that was asked for: the key of its row, and what it costs."""
+
+    arch: str
+    key: str
+    flops: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """`judge` as a ranking names it, `bounds` by kind of cost; of method "exact" there is one generation."""
+
+    judge: str
+    method: str  # "evolution" or "exact"
+    bounds: Mapping[str, int]
+    settings: Mapping[str, Any]
+    generations: tuple[tuple[Member, ...], ...] = ()
+
+
+def keep_search(out: Path, search: Search) -> None:
+    """Write OUT/search.json whole."""
+    try:
+        write_whole(out / NAME, (json.dumps(asdict(search), indent=0) + "\n").encode())
+    except OSError as error:
+        raise BnrecalError(f"--out: cannot write to {out}: {error.strerror}") from None
+
+
+def kept_search(out: Path) -> Search | None:
+    """The last search of this folder, if there was one. Raises BnrecalError for a damaged file."""
+    path = out / NAME
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        generations = tuple(tuple(Member(**one) for one in members) for members in found.pop("generations"))
+        return Search(**found, generations=generations)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise BnrecalError(f"{path}: damaged; the same `bnrecal search` writes it again") from None
