@@ -135,7 +135,8 @@ def test_readme_on_a_package_index_leads_to_the_repository(wheel: Path) -> None:
         re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text),
     )
     assert len(links) > 10
-    assert pictures == [f"{raw}/main/results/published_grid/figures/law.svg"]
+    figures = ("published_grid/figures/law.svg", "small_batches/figures/small-batches.svg")
+    assert pictures == [f"{raw}/main/results/{figure}" for figure in figures]
     for link in links + pictures:
         if link.startswith(home) or link in pictures:
             assert (ROOT / link.partition("/main/")[2]).is_file(), link

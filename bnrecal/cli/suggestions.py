@@ -12,7 +12,7 @@ CALLED_OTHERWISE = {
     "--bs": ("batch", "batch-size", "batch-sizes", "batchsize"),
     "--calibration": ("calib", "train", "train-dir", "train-data"),
     "--device": ("gpu", "cuda"),
-    "--estimator": ("estimators", "method", "rule"),
+    "--estimator": ("estimators", "rule"),
     "--evaluation": ("eval", "test", "val", "val-dir", "val-data", "validation"),
     "--image-size": ("img-size", "imgsz", "input-size", "size"),
     "--jobs": ("n-jobs", "num-workers", "workers"),

@@ -1,5 +1,6 @@
 """Every norm and optimiser that a recipe may name trains, resumes to the bit and is evaluated again."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,9 @@ def test_evalnorm_is_bn_until_evaluated(tmp_path: Path, monkeypatch: pytest.Monk
         training = Training(task.name, task.metric, *digests, "net", learner.digest, recipe, 200)
         folder = tmp_path / store / training.key
         cpu = torch.device("cpu")
-        done = train_one(
-            training, task, source, folder, cpu, lambda _: None, lambda at=f"{norm} {store}": steps.append(at)
-        )
+        at = f"{norm} {store}"
+        check = partial(steps.append, at)
+        done = train_one(training, task, source, folder, cpu, lambda _: None, check, lambda _: None)
         assert is_whole(training, folder)
         found[f"{norm} {store}"] = done
     assert len({trained.sha256 for trained in found.values()}) == 1
@@ -158,6 +159,7 @@ def test_evalnorm_is_bn_until_evaluated(tmp_path: Path, monkeypatch: pytest.Monk
     )
     found["bn both"].weights.write_bytes(b"damaged")
     found["evalnorm both"].weights.unlink()
-    again = train_one(training, task, source, folder, cpu, lambda _: None, lambda: steps.append("again"))
+    check = partial(steps.append, "again")
+    again = train_one(training, task, source, folder, cpu, lambda _: None, check, lambda _: None)
     assert "again" in steps
     assert again.sha256 == done.sha256

@@ -119,15 +119,16 @@ class Variants:
                 beside[place_of(point, stored_by)].append(point)
             else:
                 together[place_of(point, others)].append(point)
-        blocks, shown = [], set()
+        blocks, at, shown = [], [], set()
         for place in sorted(together, key=lambda place: self.ranks(others, place)):
             mine = tuple(v for name, v in zip(others, place, strict=True) if name in stored_by)
             blocks.append(self._block(named(others, place), together[place], beside.get(mine, [])))
+            at.append(dict(zip(stored_by, mine, strict=True)))
             shown.add(mine)
         if not blocks or not {self.rows, self.columns} & set(OF_STATISTICS):  # no room for it in the tables
             blocks = [
                 self._block(self._stored_title(stored_by, p), found, []) for p, found in beside.items()
-            ] + [self._beside_others(block) for block in blocks]
+            ] + [self._beside_others(block, place) for block, place in zip(blocks, at, strict=True)]
         else:  # networks without statistics have no cells but these
             alone = {place: found for place, found in beside.items() if place not in shown}
             blocks += [self._block(self._stored_title(stored_by, p), [], found) for p, found in alone.items()]
@@ -136,10 +137,17 @@ class Variants:
     def _stored_title(self, names: Sequence[str], place: Place) -> str:
         return ", ".join(filter(None, [AS_IT_STANDS, named(names, place)]))
 
-    def _beside_others(self, block: Block) -> Block:
-        """With the networks that have nothing to re-estimate, so that all kinds stand in one table."""
+    def _beside_others(self, block: Block, at: Mapping[str, Any]) -> Block:
+        """With the networks of this block that have nothing to re-estimate, so that all kinds stand in one
+        table; `at` is its place.
+        """
         estimated = {place_of(p, self.training_axes) for p in self.points if not p.is_stored}
-        others = [p for p in self.points if place_of(p, self.training_axes) not in estimated]
+        others = [
+            point
+            for point in self.points
+            if place_of(point, self.training_axes) not in estimated
+            and all(point.at.get(name, NOWHERE) in (value, NOWHERE) for name, value in at.items())
+        ]
         title = block.title or self._re_estimated()
         if others:
             title += "; networks without statistics as they stand"

@@ -17,6 +17,7 @@ from bnrecal.report.analysis.axis_findings import (
 from bnrecal.report.analysis.by_axes import NORM, OF_STATISTICS, Point, Variants, named, place_of
 from bnrecal.report.analysis.finding import Finding
 from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.study.recipe import TRAINED_AS
 
 SIZE = "norm batch"
 BN, RE_ESTIMATED = "bn", "bn re-estimated"
@@ -73,7 +74,8 @@ Gaps = Mapping[str, tuple[Difference, int]]  # contender -> its difference from 
 def comparisons(variants: Variants, uncertainty: Uncertainty) -> Iterator[tuple[Contenders, int, Gaps]]:
     """Every contender against bn as it stands at the same norm batch, the largest first.
 
-    Intervals take one scatter for all and hold for all comparisons of these networks at once.
+    Intervals hold for all comparisons of these networks at once. They take one scatter for all networks that
+    were trained apart, and another for the same networks evaluated otherwise, which scatter far less.
     """
     for group in contenders(variants):
         pairs = {
@@ -81,14 +83,27 @@ def comparisons(variants: Variants, uncertainty: Uncertainty) -> Iterator[tuple[
             for size in group.sizes
         }
         each = [p for at in pairs.values() for p in at.values() if p]
-        scatter = scatter_within(map(by_training, each))
+        scatter = {
+            same: scatter_within(
+                by_training(p)
+                for at in pairs.values()
+                for name, p in at.items()
+                if p and _is_bn(name) == same
+            )
+            for same in (True, False)
+        }
         for size, at in pairs.items():
             gaps = {
-                name: (difference(p, uncertainty, scatter, len(each)), len(by_training(p)))
+                name: (difference(p, uncertainty, scatter[_is_bn(name)], len(each)), len(by_training(p)))
                 for name, p in at.items()
                 if p
             }
             yield group, size, gaps
+
+
+def _is_bn(name: str) -> bool:
+    """Whether this is bn's own networks, evaluated otherwise."""
+    return name == RE_ESTIMATED or TRAINED_AS.get(name) == BN
 
 
 def norm_findings(variants: Variants, uncertainty: Uncertainty) -> list[Finding]:

@@ -179,6 +179,21 @@ def test_a_norm_without_statistics_stands_beside_one_with(tmp_path: Path) -> Non
     assert "gn (0.6123) and bn (0.5000)" in along(rows, "norm")
 
 
+def test_a_norm_without_statistics_stands_only_where_it_was_trained() -> None:
+    """gn was trained on shuffled batches alone: no table of batches in pairs of a class has its figure."""
+    rows = trained({"norm": "gn"}, {("stored", None): 0.6123})
+    for batches in ({}, {"batches": "class-pairs"}):
+        for n in (2, 4):
+            evals = {("stored", None): 0.5 + n / 100, ("pooled", 64): 0.51 + n / 100}
+            rows += trained({**batches, "norm_batch": n}, evals)
+    has = {
+        "class-pairs" in table.title: any("0.6123" in line for line in table.rows)
+        for table in text_tables(the_one(rows, "norm", "norm batch"), NOTHING)
+        if not table.title.startswith("as it stands")
+    }
+    assert has == {False: True, True: False}
+
+
 def test_what_intervals_are_over_is_said_of_those_there_are() -> None:
     """A training lost: some intervals are over trainings, others over images; and how many trainings."""
     rows = study({2: 0.0, 8: 0.0})

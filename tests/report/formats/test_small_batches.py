@@ -142,3 +142,22 @@ def test_sentences_say_who_is_told_apart_at_which_norm_batch() -> None:
     few = [row for row in rows() if row["recipe"]["seed"] == 0]
     (variants,) = variants_of(few, None, None)
     assert "nothing says how certain; other seeds may differ more" in str(norm_findings(variants, NOTHING)[0])
+
+
+def test_the_same_networks_evaluated_otherwise_have_a_scatter_of_their_own() -> None:
+    """Trainings that scatter by .02 do not hide what re-estimation gives each of them."""
+    found = []
+    for seed, (of_bn, of_brn) in enumerate(((0.0, 0.02), (0.02, -0.02), (-0.02, 0.0))):
+        for size in (2, 32):
+            own = {"norm_batch": size, "seed": seed}
+            gain = 0.006 if size == 2 else 0.0
+            gain += 0.0005 * (seed - 1)
+            found += trained(
+                {"norm": "bn", **own}, {("stored", None): 0.6 + of_bn, ("pooled", 64): 0.6 + of_bn + gain}
+            )
+            found += trained({"norm": "brn", **own}, {("stored", None): 0.606 + of_brn})
+    (variants,) = variants_of(found, None, None)
+    texts = {f.topic: f.text for f in norm_findings(variants, NOTHING)}
+    assert "better beyond noise: bn re-estimated +0.0060" in texts["norms at norm batch 2"]
+    assert "not told apart: brn +0.0060" in texts["norms at norm batch 2"]
+    assert "bn re-estimated +0.0000" in texts["norms at norm batch 32"].partition("not told apart")[2]
