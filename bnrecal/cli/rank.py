@@ -18,6 +18,7 @@ from bnrecal.cli.options import (
 )
 from bnrecal.cli.race import race_text, raced
 from bnrecal.cli.running import Running, running_options
+from bnrecal.errors import BnrecalError
 from bnrecal.report.analysis.wording import counted
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def rank(
     from bnrecal.store.store import Store
     from bnrecal.store.truth import keep_truth
 
+    check_where(judges, running)
     known = _truth_of(truth)
     opened = opened_to_rank(*gathered(context, study, options), _usual_archs)
     store = Store(out)
@@ -113,6 +115,13 @@ def hand_over(text: str, output: Path | None) -> None:
         click.echo(text, nl=False)
     else:
         write_text(output, text)
+
+
+def check_where(judges: Sequence[str], running: Running) -> None:
+    """Refuse judges that are not where they would be asked."""
+    own = [judge for judge in judges if ":" in judge]
+    if own and running.name == "ray":
+        raise BnrecalError(f"--judge: {own[0]}: a judge of your own is not taken to a cluster; use -j")
 
 
 def _truth_of(path: Path | None) -> "Truth | None":

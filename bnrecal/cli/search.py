@@ -17,7 +17,7 @@ from bnrecal.cli.options import (
     setting,
     setting_options,
 )
-from bnrecal.cli.rank import BY_SUFFIX, hand_over, opened_to_rank, planned
+from bnrecal.cli.rank import BY_SUFFIX, check_where, hand_over, opened_to_rank, planned
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
 
@@ -104,6 +104,7 @@ def search(
     from bnrecal.store.store import Store
     from bnrecal.sweep.generations import Bounds
 
+    check_where([judge], running)
     given, places = gathered(context, study, options)
     opened = opened_to_rank(given, places, lambda source: source.names)
     store = Store(out)

@@ -114,7 +114,7 @@ def check_chain(network: Network, chain: Chain, images: Tensor) -> None:
     Tried on `images` (images, channels, height, width) in eval mode. Raises BnrecalError.
     """
     place = f"chain of {type(network.module).__name__}"
-    if network.forward is not plain_forward:
+    if getattr(network.forward, "__wrapped__", network.forward) is not plain_forward:
         raise BnrecalError(f"{place}: the network has a forward of its own, and chains run module by module")
     find_layers(network.module)
     with torch.no_grad():

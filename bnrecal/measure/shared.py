@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from bnrecal.data.user_code import on_stderr
 from bnrecal.errors import BnrecalError
 from bnrecal.measure.measured import Measured
 from bnrecal.measure.prefixes import grouped
@@ -19,8 +20,11 @@ def measure_shared(
 ) -> Iterator[tuple[Cell, Measured | BnrecalError]]:
     """Yield every cell with its figures, without the update metric, or with what it failed by."""
     groups, alone = grouped(todo.cells, source, len(todo.cells))
+    following = on_stderr(next)  # what a link of the user's prints is no answer
     for group in groups:
-        yield from measure_group(group, task, source, device, on_images)
+        results = iter(measure_group(group, task, source, device, on_images))
+        while (one := following(results, None)) is not None:
+            yield one
     for cell in alone:
         try:
             network = source.build(cell.arch)

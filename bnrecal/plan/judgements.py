@@ -25,7 +25,7 @@ def to_rank(opened: Opened, judges: Sequence[str]) -> tuple[list[Cell], list[Jud
     if "bn" in judges and opened.source.space is None:
         raise BnrecalError(
             f"--judge bn: {opened.study.model} names no choices, so there is nothing to sum up; see "
-            "docs/search.md for what a supernet tells"
+            "docs/ranking.md for what a supernet tells"
         )
     study = opened.study.model_copy(update={"baseline": "stored" in judges, "reference": False})
     measured = cells_of(replace(opened, study=study)) if set(judges) & set(MEASURED) else []

@@ -65,6 +65,7 @@ OPTIMIZERS: dict[str, Usual] = {
     "lars": Usual(2.0, 5e-4, _LAYERWISE, 0.001),
     "larc": Usual(0.05, 5e-4, _LAYERWISE, 0.02),
 }
+MOST_BINS = 1000
 # These have no running statistics: there is nothing to re-estimate.
 WITHOUT_STATISTICS = tuple(norm for norm, heeded in NORMS.items() if "bn_momentum" not in heeded)
 _ONLY_SOME_HEED = {
@@ -110,6 +111,7 @@ class Recipe(BaseModel):
     augment: Literal["none", "flip", "crop-flip"] = "none"
     trainable: Literal["all", "norm", "last-norm"] = "all"
     sampling: Literal["none", "uniform", "fair"] = "none"  # paths of a supernet
+    flops_bins: tuple[Positive, Positive, Positive] | None = None  # of uniform: lowest, highest, bin width
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     seed: Seed = 0
 
@@ -147,7 +149,8 @@ class Recipe(BaseModel):
         """The fields that change nothing in this recipe, whatever they say."""
         found = _ONLY_SOME_HEED["norm"] - set(NORMS[self.norm])
         found |= _ONLY_SOME_HEED["optimizer"] - set(OPTIMIZERS[self.optimizer].heeds)
-        return found | ({"lr_batch"} if self.lr_scaling == "none" else set())
+        found |= {"lr_batch"} if self.lr_scaling == "none" else set()
+        return found | ({"flops_bins"} if self.sampling != "uniform" else set())
 
     @property
     def twin(self) -> "Recipe | None":
@@ -204,6 +207,8 @@ def without_effect(name: str, recipes: list[Recipe], place: str) -> BnrecalError
             return BnrecalError(
                 f"{place}: changes nothing with {field} {here}; {field} is to be one of {', '.join(heeding)}"
             )
+    if name == "flops_bins":
+        return BnrecalError(f"{place}: changes nothing without sampling uniform")
     return BnrecalError(f"{place}: changes nothing with lr_scaling none; use linear or sqrt")
 
 
@@ -243,4 +248,14 @@ def _check_schedule(recipe: Recipe) -> None:
         raise BnrecalError("nesterov: needs a momentum above 0")
 
 
-_CHECKS: tuple[Callable[[Recipe], None], ...] = (_check_batches, _check_pairs, _check_schedule)
+def _check_bins(recipe: Recipe) -> None:
+    if recipe.flops_bins is not None:
+        low, high, width = recipe.flops_bins
+        if high <= low or (high - low) / width > MOST_BINS:
+            raise BnrecalError(
+                f"flops_bins: {low:g}, {high:g}, {width:g}; needs the lowest FLOPs, more as the highest, "
+                f"and a width that makes at most {MOST_BINS:,} bins of them"
+            )
+
+
+_CHECKS: tuple[Callable[[Recipe], None], ...] = (_check_batches, _check_pairs, _check_schedule, _check_bins)

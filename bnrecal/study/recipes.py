@@ -26,8 +26,8 @@ MOST = 10_000  # combinations of one table that are looked at
 def recipes_of(table: Mapping[str, Any], places: Mapping[str, str] | None = None) -> list[Recipe]:
     """Every combination of the values in a `[train]` table, the last field fastest, each recipe once.
 
-    A list stands for several values; a pair of numbers is one value of `betas`. Raises BnrecalError naming
-    the place of the first setting that does not fit, and one that no recipe of the grid heeds.
+    A list stands for several values; numbers alone are one value of `betas` and of `flops_bins`. Raises
+    BnrecalError naming the place of the first setting that does not fit, and one that no recipe heeds.
     """
     places = places or {}
     fields = Recipe.model_fields
@@ -56,7 +56,7 @@ def recipes_of(table: Mapping[str, Any], places: Mapping[str, str] | None = None
 def _values(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list | tuple):
         return [value]
-    if name == "betas" and not any(isinstance(item, list | tuple) for item in value):
+    if name in ("betas", "flops_bins") and not any(isinstance(item, list | tuple) for item in value):
         return [value]
     return list(value)
 

@@ -14,7 +14,7 @@ from bnrecal.plan.opened import Opened
 from bnrecal.plan.passes import grouped
 from bnrecal.store.provenance import inputs_of, study_of
 from bnrecal.store.rows import Row
-from bnrecal.study.cells import JUDGE, Cell, Judgement
+from bnrecal.study.cells import Cell, Judgement, is_judgement
 from bnrecal.study.inputs import Inputs
 
 FIGURES = ("update", "eval", "score")
@@ -75,10 +75,8 @@ def repeated(rows: Sequence[Row], open_executor: Open) -> Iterator[Comparison]:
 def _cell_of(row: Row) -> Cell | Judgement:
     """The row's cell as it is planned here and now; raises BnrecalError if that is another one."""
     opened = Opened.of(study_of(row))
-    found: list[Cell] | list[Judgement] = cells_of(opened)
-    if row.get("kind") == JUDGE:
-        _, found = to_rank(opened, [row["judge"]])
-    (cell,) = found
+    cell: Cell | Judgement
+    (cell,) = to_rank(opened, [row["judge"]])[1] if is_judgement(row) else cells_of(opened)
     if cell.key == row["key"]:
         return cell
     for name in ("data_digest", "order_digest", "weights_digest", "code_digest"):

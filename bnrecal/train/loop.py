@@ -22,6 +22,7 @@ from bnrecal.networks.learner import Learner
 from bnrecal.study.recipe import Recipe
 from bnrecal.tasks.task import Task
 from bnrecal.train import folder as folders
+from bnrecal.train.bounded import bounded_paths, flops_of
 from bnrecal.train.checkpoint import Checkpoint
 from bnrecal.train.epochs import Batches
 from bnrecal.train.folder import Trained
@@ -89,6 +90,7 @@ def train(
         learning = Learning.of(learner, recipe, objective, device, batches.steps, ranks)
         if learning.choices is not None and recipe.sampling != "none":
             check_choices(recipe.sampling, learning.choices.sizes)
+        draw = _draw_of(learning, learner, task, batches.steps)
         if before is not None:
             learning.load(before.state)
         log = before.log if before is not None else []
@@ -97,7 +99,7 @@ def train(
         shown = _Shown(recipe, batches, device, on_progress, note)
         shown.start(len(log))
         for epoch in range(len(log), recipe.epochs):
-            entry = _epoch(learning, batches, epoch, shown, check)
+            entry = _epoch(learning, batches, epoch, shown, check, draw)
             ranks.check_together(learning.module.state_dict(), device)
             if evaluate is not None and ranks.is_first:
                 entry["metric"] = _evaluated(learning.module, evaluate)
@@ -152,14 +154,30 @@ def _check_sampling(recipe: Recipe, learner: Learner) -> None:
         )
 
 
+def _draw_of(learning: Learning, learner: Learner, task: Task, steps: int) -> Callable[[int], Any]:
+    """The paths of each step of an epoch, by its number."""
+    recipe, choices = learning.recipe, learning.choices
+    if choices is None:
+        return lambda epoch: [[]] * steps
+    if recipe.flops_bins is None:
+        return lambda epoch: paths(recipe.sampling, recipe.seed, epoch, steps, choices.sizes).tolist()
+    bins, flops = recipe.flops_bins, flops_of(choices, learner, task.input_shape)
+    learning.module.train()  # counting ran some of it in eval mode
+    return lambda epoch: bounded_paths(bins, flops, recipe.seed, epoch, steps, choices.sizes).tolist()
+
+
 def _epoch(
-    learning: Learning, batches: Batches, epoch: int, shown: "_Shown", check: Callable[[], None]
+    learning: Learning,
+    batches: Batches,
+    epoch: int,
+    shown: "_Shown",
+    check: Callable[[], None],
+    draw: Callable[[int], Any],
 ) -> Epoch:
     """All steps of an epoch; its line of the log."""
     recipe, steps = learning.recipe, batches.steps
     seed_epoch(recipe.seed, epoch, batches.ranks.rank)
-    sizes = learning.choices.sizes if learning.choices is not None else ()
-    taken = paths(recipe.sampling, recipe.seed, epoch, steps, sizes).tolist() if sizes else [[]] * steps
+    taken = draw(epoch)
     losses = _Losses(epoch, learning.device)
     started = now_s(learning.device)
     n_images = 0

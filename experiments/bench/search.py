@@ -1,5 +1,6 @@
 """Many subnets judged: one by one, along shared beginnings, in a race; and what judges without images cost.
 
+    python experiments/bench/search.py steps        (a step of FairNAS alone)
     python experiments/bench/search.py [subnets] [of them one by one] [groups measured, by default all]
 
 Random subnets of the embedded supernet, pooled statistics of 128 images in batches of 32, 2,048 images
@@ -32,7 +33,13 @@ from bnrecal.search import judges, knapsack
 from bnrecal.search.cost import Costs
 from bnrecal.search.racing import race
 from bnrecal.study.cells import Cell, Pass
+from bnrecal.study.inputs import make_inputs
+from bnrecal.study.recipe import Recipe
 from bnrecal.study.study import Study, make_study
+from bnrecal.train.epochs import Batches
+from bnrecal.train.objective import objective_of
+from bnrecal.train.paths import paths
+from bnrecal.train.step import Learning
 
 K, SIZES = 10, (256, 512, 1024, 2048)
 CPU = torch.device("cpu")
@@ -131,9 +138,43 @@ def without_images() -> None:
     print(f"the same by trying all: {time.perf_counter() - started:.3f} s, equal: {same == best}")
 
 
+def training_steps(rounds: int = 40) -> None:
+    """A strictly fair step (FairNAS) beside steps by one uniform path (SPOS), taken in turn, batch 64."""
+    task = tasks.of(make_inputs({}))
+    source = networks.of(make_inputs({}), task)
+    learning, batches = {}, {}
+    for sampling in ("uniform", "fair"):
+        recipe = Recipe(sampling=sampling, bn_momentum=0.0, lr=0.001)
+        learner = source.learner(None, 0)
+        objective = objective_of(task, learner.head, recipe, CPU)
+        of = Batches.of(task, recipe, CPU)
+        learning[sampling] = Learning.of(learner, recipe, objective, CPU, of.steps)
+        batches[sampling] = of.epoch(0)
+    seconds: dict[str, list[float]] = {"uniform": [], "fair": []}
+    choices = learning["fair"].choices
+    assert choices is not None
+    m = choices.sizes[0]
+    drawn = {name: paths(name, 0, 0, rounds * m, choices.sizes).tolist() for name in learning}
+    for at in range(rounds):
+        for name, n in (("uniform", m), ("fair", 1)):  # as many paths of each
+            for k in range(n):
+                images, places = next(batches[name])
+                started = time.perf_counter()
+                learning[name].step(images, places, drawn[name][at * m + k], 0.001, 0.0)
+                seconds[name].append(time.perf_counter() - started)
+    uniform = [statistics.mean(seconds["uniform"][at * m : (at + 1) * m]) for at in range(rounds)]
+    ratios = sorted(fair / one for fair, one in zip(seconds["fair"], uniform, strict=True))
+    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+    print(
+        f"a fair step is {statistics.median(ratios):.2f} steps by one path (quartiles {low:.2f} to "
+        f"{high:.2f}; limit {m}): {statistics.median(seconds['fair']):.3f} s"
+    )
+
+
 def main(n: int = 1000, n_plain: int = 50, n_groups: int | None = None) -> None:
     torch.set_num_threads(1)
     without_images()
+    training_steps()
     study = study_of(n)
     cells = cells_of(Opened.of(study))
     figures, one = sharing(cells, study, n_plain, n_groups)
@@ -141,4 +182,8 @@ def main(n: int = 1000, n_plain: int = 50, n_groups: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    if sys.argv[1:] == ["steps"]:
+        torch.set_num_threads(1)
+        training_steps()
+    else:
+        main(*map(int, sys.argv[1:]))

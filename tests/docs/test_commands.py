@@ -45,6 +45,9 @@ SMALLER = (
         "bnrecal sweep --study norm_batch.toml",
         "bnrecal sweep --study norm_batch.toml --samples 64,128 --estimator pooled",
     ),
+    ("random:300", "random:5"),
+    ("--estimator pooled --bs 64 --samples 256", "--estimator pooled --bs 8 --samples 128"),
+    ("--arch all --judge", "--arch random:5 --judge"),
     ("bnrecal recalibrate ", "bnrecal recalibrate --samples 128 "),
     ("--then recalibrate ", "--then recalibrate --samples 128 "),
     ("bnrecal verify --out runs/demo", "bnrecal verify --out runs/demo --sample 1"),
@@ -75,7 +78,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def smaller(command: str) -> str:
     for said, run in SMALLER:
         command = command.replace(said, run)
-    on_images = re.match(r"bnrecal (sweep|advise|recalibrate|doctor|average)\b", command)
+    on_images = re.match(r"bnrecal (sweep|advise|recalibrate|doctor|average|rank|search)\b", command)
     is_said = "--task" in command or "--study" in command
     return f"{command} --task tiny" if on_images and not is_said else command
 

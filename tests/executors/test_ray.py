@@ -105,6 +105,26 @@ def _a_node_gets_the_files_it_lacks(bnrecal: Callable[..., Any], address: str) -
     assert any((Path(os.environ["BNRECAL_CACHE_DIR"]) / "shipped").glob("*/settings/calibration/train"))
 
 
+def test_a_ranking_is_that_of_inline(bnrecal: Callable[..., Any], address: str, tmp_path: Path) -> None:
+    """Judgements and trees of subnets go through the same dispatch; a judge of one's own is not shipped."""
+    archs = "0-0-0-0-0-0-0-0,1-1-1-1-1-1-1-1,3-3-3-3-3-3-3-3"
+    small = ("rank", "--task", "tiny", "--arch", archs, "--bs", "16", "--samples", "64", "--threads", "1")
+    judges = ("--judge", "eval,stored,bn,flops,random")
+    assert bnrecal(*small, *judges, "--out", "inline").code == 0
+    on_ray = ("--executor", "ray", "--address", address)
+    code, err = apart(*small, *judges, *on_ray, "--out", "ray")
+    assert code == 0, err
+
+    def found(folder: str) -> dict[str, Any]:
+        return {row["key"]: (row.get("eval"), row.get("score")) for row in rows(tmp_path / folder)}
+
+    assert found("ray") == found("inline")
+    assert len(found("ray")) == 3 * 5
+    code, err = apart(*small, "--judge", "mine:judge", *on_ray)
+    assert code == 2
+    assert "--judge: mine:judge: a judge of your own is not taken to a cluster" in err
+
+
 def test_what_is_packed_is_what_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files, folders and the user's own module, into the cache; the same content packs to the same bytes."""
     monkeypatch.chdir(tmp_path)

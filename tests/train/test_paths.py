@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError
 from bnrecal.networks.learner import Choices, Learner
-from bnrecal.study.recipe import Recipe
+from bnrecal.study.recipe import Recipe, make_recipe
+from bnrecal.study.recipes import recipes_of
+from bnrecal.train.bounded import bounded_paths, flops_of
 from bnrecal.train.indicator import indicators
 from bnrecal.train.loop import train
 from bnrecal.train.objective import objective_of
@@ -185,3 +187,61 @@ def test_a_candidate_without_gamma_has_no_indicator() -> None:
     layer = (nn.Identity(), bare, unscaled, nn.BatchNorm2d(4))
     assert indicators(Choices((4,), lambda _: bare, (layer,))) == [[0.0, None, None, 1.0]]
     assert indicators(Choices((4,), lambda _: bare)) is None
+
+
+def test_bounded_paths_lie_in_a_bin_drawn_uniformly() -> None:
+    """Three bins as often (chi-square, 2 degrees of freedom, below 13.8), every path in one of them."""
+    costs = (1.0, 3.0, 9.0)
+    bins = (10.0, 25.0, 5.0)
+    found = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 0, 600, (3,) * 4)
+    assert found.shape == (600, 1, 4)
+    totals = np.array(costs)[found[:, 0]].sum(1)
+    assert ((totals >= 10) & (totals < 25)).all()
+    counts = np.bincount(((totals - 10) // 5).astype(int), minlength=3)
+    assert ((counts - 200) ** 2 / 200).sum() < 13.8
+    again = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 0, 600, (3,) * 4)
+    assert (again == found).all()
+    other = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 1, 600, (3,) * 4)
+    assert (other != found).any()
+
+
+def test_an_empty_bin_takes_the_nearest_and_all_empty_is_an_error() -> None:
+    """Totals are even, so of the bins [3, 4), [4, 5) one is empty; above all paths there is nothing."""
+    found = bounded_paths((3.0, 5.0, 1.0), lambda path: 2 * sum(path), 0, 0, 40, (2, 2, 2))
+    assert {2 * int(path.sum()) for path in found[:, 0]} <= {2, 4}
+    with pytest.raises(
+        BnrecalError, match="no path from 100 to 110 FLOPs was drawn; those nearest have 6 to 6"
+    ):
+        bounded_paths((100.0, 110.0, 5.0), lambda path: 2 * sum(path), 0, 0, 40, (2, 2, 2))
+
+
+def test_flops_of_a_path_are_counted_and_bounded_training_takes_them(tmp_path: Path) -> None:
+    """Sums over layers equal to a count of the path; weights of operations outside the bounds stay."""
+    source = learner()
+    module = source.module
+    assert isinstance(module, TwoLayers)
+    module.blocks[1][2] = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))  # type: ignore[index]
+    flops = flops_of(choices_of(module), source, (3, 12, 12))
+    assert flops((0, 0)) == flops((1, 1)) == 3 * 9 * 4 * 25 + 2 * 16 * 25 + 8
+    assert flops((0, 2)) == flops((0, 0)) + 16 * 8 * 25
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    recipe = Recipe(sampling="uniform", flops_bins=(3000, flops((0, 0)) + 1, 10000), batch_size=20, epochs=3)
+    trained = train(recipe, bright_and_dark(), source, tmp_path, CPU)
+    from safetensors.torch import load_file
+
+    after = load_file(trained.weights)
+    assert torch.equal(after["blocks.1.2.0.weight"], before["blocks.1.2.0.weight"])
+    assert not torch.equal(after["blocks.1.0.0.weight"], before["blocks.1.0.0.weight"])
+
+
+def test_bins_are_heeded_by_uniform_paths_alone() -> None:
+    """A recipe's key has them only where they change something; elsewhere they are refused."""
+    bins = (1e6, 2e6, 1e5)
+    assert Recipe(sampling="uniform", flops_bins=bins).key != Recipe(sampling="uniform").key
+    assert Recipe(sampling="fair", flops_bins=bins).key == Recipe(sampling="fair").key
+    with pytest.raises(BnrecalError, match="flops_bins: changes nothing without sampling uniform"):
+        make_recipe({"sampling": "fair", "flops_bins": bins})
+    with pytest.raises(BnrecalError, match=r"flops_bins: 2e.06, 1e.06"):
+        make_recipe({"sampling": "uniform", "flops_bins": (2e6, 1e6, 1e5)})
+    (one,) = recipes_of({"sampling": "uniform", "flops_bins": list(bins)})
+    assert one.flops_bins == bins

@@ -139,9 +139,14 @@ def _highest(judged: Judged) -> Table:
     headers = ["architecture", *(judge.name for judge in judges), *(["truth"] if judged.true else [])]
     rows = []
     for arch in judged.archs[:HIGHEST]:
-        true = [f"{judged.true[arch]:.4g}"] if judged.true else []
-        rows.append([arch, *(f"{judge.values[arch]:.6g}" for judge in judges), *true])
+        true = [_value(judged.true[arch])] if judged.true else []
+        rows.append([arch, *(_value(judge.values[arch]) for judge in judges), *true])
     return headers, rows
+
+
+def _value(value: float) -> str:
+    """Counts in full, other figures to four digits."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _between(between: "dict[tuple[str, str], Agreement]") -> list[list[str]]:

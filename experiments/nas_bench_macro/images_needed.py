@@ -1,0 +1,139 @@
+"""From how many images on does calibration no longer change the ranking?
+
+    python images_needed.py OUT [-o FILE] [--figures FOLDER]
+
+OUT is a folder of `bnrecal rank` with eval at several counts of images, and truth. For each rule and batch
+size: tau-b against the truth by images, and what it lacks to that at the largest count, paired over the same
+resamples of architectures; tau-b between the two orders themselves.
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnrecal.report.analysis.judged import Judged, judged_of
+from bnrecal.report.formats.canvas import write_pictures
+from bnrecal.report.formats.markdown import table
+from bnrecal.report.formats.picture import Panel, Picture
+from bnrecal.report.formats.series import COLOURS, MUTED
+from bnrecal.search.ranking import Figure, Ranking
+from bnrecal.store.store import Store
+from bnrecal.store.truth import kept_truth
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Ladders = dict[str, dict[int, str]]  # rule and batch size -> images -> the judge's name
+
+
+def ladders_of(judged: Judged) -> Ladders:
+    """The judges "eval RULE bs B n N", by rule and batch size."""
+    found: Ladders = defaultdict(dict)
+    for judge in judged.judges:
+        if judge.name.startswith("eval "):
+            rule, _, n = judge.name.removeprefix("eval ").rpartition(" n ")
+            found[rule][int(n.replace(",", ""))] = judge.name
+    return {rule: dict(sorted(rungs.items())) for rule, rungs in found.items()}
+
+
+def lacks(ranking: Ranking, fewer: str, most: str) -> Figure:
+    """tau against the truth at the most images minus that at fewer."""
+    if (most, fewer) in ranking.differences:
+        return ranking.differences[most, fewer]
+    other = ranking.differences[fewer, most]
+    return Figure(-other.value, -other.high, -other.low)
+
+
+def enough(ranking: Ranking, rungs: dict[int, str]) -> int | None:
+    """The fewest images from which on no count is told from the largest; None if not even the next to it."""
+    *fewer, most = rungs
+    found = None
+    for n in reversed(fewer):
+        if not lacks(ranking, rungs[n], rungs[most]).is_noise:
+            break
+        found = n
+    return found
+
+
+def text(judged: Judged) -> str:
+    ranking = judged.ranking
+    assert ranking is not None, "a ranking of three architectures or more"
+    assert ranking.against, "needs --truth"
+    parts = [
+        f"# How many images a ranking needs\n\n{len(ranking.archs):,} architectures, against {judged.truth}."
+    ]
+    for rule, rungs in ladders_of(judged).items():
+        most = max(rungs)
+        rows = []
+        for n, name in rungs.items():
+            tau = ranking.against[name].kendall
+            row = [f"{n:,}", f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}]"]
+            if n != most:
+                lack = lacks(ranking, name, rungs[most])
+                same = ranking.between.get((name, rungs[most])) or ranking.between[rungs[most], name]
+                row += [f"{lack.value:+.3f} [{lack.low:+.3f}, {lack.high:+.3f}]", f"{same.kendall.value:.3f}"]
+            rows.append([*row, *[""] * (4 - len(row))])
+        headers = [
+            "images",
+            "tau-b with the truth",
+            f"lacks to {most:,}",
+            f"tau-b with the order at {most:,}",
+        ]
+        parts.append(f"## {rule}\n\n{table(headers, rows)}\n\n{_sentence(ranking, rungs)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _sentence(ranking: Ranking, rungs: dict[int, str]) -> str:
+    if len(rungs) < 2:
+        return "One count of images: nothing to compare."
+    n, most = enough(ranking, rungs), max(rungs)
+    if n is None:
+        return f"Every count is told from {most:,} images beyond noise."
+    return f"From {n:,} images on the agreement with the truth is not told from that at {most:,}."
+
+
+def picture(judged: Judged) -> Picture:
+    ranking = judged.ranking
+    assert ranking is not None
+
+    def draw(axes: "Axes") -> None:
+        for colour, (rule, rungs) in zip(COLOURS, ladders_of(judged).items(), strict=False):
+            taus = [ranking.against[name].kendall.value for name in rungs.values()]
+            axes.plot(list(rungs), taus, color=colour, marker=".", label=rule)
+        for name in ("stored", "bn", "flops"):
+            if name in ranking.against:
+                tau = ranking.against[name].kendall.value
+                axes.axhline(tau, color=MUTED, linewidth=0.8, linestyle=":")
+                axes.annotate(name, (1, tau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel("calibration images")
+        axes.set_ylabel("tau-b with the truth")
+        axes.legend(frameon=False, fontsize=8)
+
+    panel = Panel("Ranking", "Agreement with true accuracies by calibration images.", draw, (6.4, 4.2))
+    return Picture(
+        "ranking-by-images", "ranking", "Agreement with the truth by calibration images.", (panel,)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--figures", type=Path)
+    given = parser.parse_args()
+    kept = kept_truth(given.out)
+    if kept is None:
+        parser.error(f"{given.out} has no truth; `bnrecal rank --truth FILE` keeps it there")
+    judged = judged_of(Store(given.out).latest(), *kept)
+    if given.output:
+        given.output.write_text(text(judged), "utf-8")
+    else:
+        print(text(judged), end="")
+    if given.figures:
+        write_pictures([picture(judged)], given.figures)
+
+
+if __name__ == "__main__":
+    main()
