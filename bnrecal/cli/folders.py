@@ -1,6 +1,6 @@
 """Result folders as people name them: `bnrecal report FOLDER` as well as `--out FOLDER`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,24 +37,23 @@ def parted(context: click.Context, words: Sequence[str], out: Path) -> tuple[Pat
     return folder, [word for word in words if not word or Path(word) not in folders]
 
 
-def rows_of(folders: Sequence[Path]) -> "tuple[list[Row], list[Row]]":
-    """(one row for each cell of an evaluated network in these folders, those of cells that were left out).
+def rows_of(folders: "Mapping[Path, Sequence[Row]]") -> "tuple[list[Row], list[Row]]":
+    """(one row for each cell of an evaluated network, those of cells that were left out), of folders with the
+    latest rows of each.
 
     Of a cell that several folders hold a done row, if there is one; a cell is left out if none measured it.
     Raises BnrecalError for a folder without a row of the first kind.
     """
     from bnrecal.store.rows import SKIPPED, is_evaluated
-    from bnrecal.store.store import Store
+    from bnrecal.store.store import ROWS_FILE
 
     found: dict[str, Any] = {}
     skipped: dict[str, Any] = {}
-    for folder in folders:
-        store = Store(folder)
-        rows = store.latest()
+    for folder, rows in folders.items():
         skipped |= {row["key"]: row for row in rows if row["status"] == SKIPPED}
         measured = [row for row in rows if is_evaluated(row)]
         if not measured:
-            raise BnrecalError(f"no rows in {store.path}; run `bnrecal sweep` first{_others()}")
+            raise BnrecalError(f"no rows in {folder / ROWS_FILE}; run `bnrecal sweep` first{_others()}")
         for row in measured:
             if found.get(row["key"], {}).get("status") != "done":
                 found[row["key"]] = row

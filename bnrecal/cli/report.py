@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from bnrecal.host.interrupts import Stopped
 
 if TYPE_CHECKING:
     from bnrecal.report.analysis.summary import Report
+    from bnrecal.store.rows import Row
 
 BY_SUFFIX = {".csv": "csv", ".htm": "html", ".html": "html", ".json": "json", ".md": "md", ".tex": "latex"}
 FORMATS = ("table", "long", "md", "csv", "json", "latex", "html", "images-needed")
@@ -65,6 +66,7 @@ def report(
     """
     from bnrecal.report.analysis.published import published_rows
     from bnrecal.report.analysis.summary import make_report
+    from bnrecal.store.store import Store
 
     layout = layout or BY_SUFFIX.get(output.suffix.lower() if output else "", "table")
     if published and folders:
@@ -74,11 +76,12 @@ def report(
         return _watch(of, published, layout, output, figures)
     gc.disable()  # many small objects, none of which is let go before the end
     try:
-        ranked = None if published else _searched_or_ranked(of, layout, figures)
+        latest = {} if published else {folder: Store(folder).latest() for folder in of}
+        ranked = None if published else _searched_or_ranked(latest, layout, figures)
         if ranked is not None:
             _hand_over(ranked, output, of, is_page=False)
             return 0
-        rows, skipped = (published_rows(), []) if published else rows_of(of)
+        rows, skipped = (published_rows(), []) if published else rows_of(latest)
         made = make_report(rows, None if published else of, tolerance, in_rows, in_columns, skipped)
         if figures is not None:
             _draw(made, figures)
@@ -91,24 +94,24 @@ def report(
     return 0
 
 
-def _searched_or_ranked(folders: Sequence[Path], layout: str, figures: Path | None) -> str | None:
+def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures: Path | None) -> str | None:
     """The report of a folder of `bnrecal search` or `rank`, in the layouts that show it."""
     from bnrecal.cli.search import search_figures, search_report
     from bnrecal.report.analysis.judged import judged_of
     from bnrecal.report.formats.judged import rendered
-    from bnrecal.store.store import Store
     from bnrecal.store.truth import kept_truth
     from bnrecal.study.cells import is_judgement
 
     layouts = {"table": "text", "md": "md", "json": "json"}
-    if len(folders) > 1 or layout not in layouts:
+    if len(latest) > 1 or layout not in layouts:
         return None
+    ((folder, rows),) = latest.items()
     if figures is not None:
-        return search_figures(folders[0], figures)
-    searched = search_report(folders[0], layouts[layout])
+        return search_figures(folder, figures)
+    searched = search_report(folder, layouts[layout])
     if searched is not None:
         return searched
-    rows, kept = Store(folders[0]).latest(), kept_truth(folders[0])
+    kept = kept_truth(folder)
     if kept is None and not any(map(is_judgement, rows)):
         return None
     truth, name = kept or (None, None)

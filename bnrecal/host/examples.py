@@ -39,6 +39,14 @@ EXAMPLES = {
         "what large training batches cost under SGD, LARS, LARC; wants CIFAR-10 as class folders",
         "bnrecal sweep --study large_batches.toml --out results",
     ),
+    "bn_nas": (
+        "BN-NAS again: BN indicator and accuracy against subnets trained alone",
+        "bnrecal sweep --study bn_nas_alone.toml --out alone --yes",
+    ),
+    "nas_bench_macro": (
+        "supernets ranked against the true accuracies of NAS-Bench-Macro; wants CIFAR-10 as class folders",
+        "bnrecal train uniform.toml --out uniform",
+    ),
     "fashion_mnist": (
         "20,000 images or all 60,000; wants a torchvision root with Fashion-MNIST",
         "bnrecal train supernet.toml --data ROOT --out weights",
@@ -64,6 +72,7 @@ COMPANIONS = {
         "small_batches_rates.toml",
     ),
     "large_batches": ("residual.py", "large_batches_rates.toml"),
+    "bn_nas": ("bn_nas.py", "bn_nas_alone.toml"),
 }
 
 

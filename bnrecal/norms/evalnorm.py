@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bnrecal.errors import BnrecalError
 from bnrecal.norms.ghost import _GhostBatchNorm
-from bnrecal.norms.grouping import n_groups
+from bnrecal.norms.grouping import AnyDimensions, n_groups
 
 
 class _EvalNorm(_GhostBatchNorm):
@@ -80,11 +80,5 @@ class EvalNorm3d(_EvalNorm, nn.BatchNorm3d):
     __doc__ = _EvalNorm.__doc__
 
 
-class EvalNorm(_EvalNorm):
-    """For any number of dimensions, in the place of a SyncBatchNorm."""
-
+class EvalNorm(AnyDimensions, _EvalNorm):
     __doc__ = _EvalNorm.__doc__
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")

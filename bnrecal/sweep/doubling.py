@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.deadline import Deadline
 from bnrecal.plan.opened import Opened
-from bnrecal.report.analysis.advice import settings_of
+from bnrecal.report.analysis.choice import settings_of
 from bnrecal.report.analysis.sections import sections_of
 from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.store.store import Row, Store

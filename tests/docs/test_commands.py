@@ -176,7 +176,11 @@ def test_readme_is_short_and_its_first_two_commands_are_those_of_the_makefile() 
         ("test", ["ruff format --check .", "ruff check .", "mypy", "pytest -n 2"]),
     ):
         done = subprocess.run(
-            [make, "-n", "-B", target], cwd=ROOT, capture_output=True, text=True, check=True
+            [make, "-n", "-B", "--no-print-directory", target],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         said = [line.removeprefix(".venv/bin/") for line in done.stdout.splitlines()]
         assert said[-len(lines) :] == lines

@@ -23,6 +23,7 @@ from bnrecal.study.study import read_study_file
 from bnrecal.sweep.outcomes import row_of
 from bnrecal.sweep.plan import plan
 from bnrecal.sweep.sweep import _keep
+from tests.sweep.test_trained_mishaps import SUPERNET
 from tests.sweep.trained import STUDY, SWEEP, write_study
 
 
@@ -172,31 +173,7 @@ def test_the_long_report_names_recipes(bnrecal: Callable[..., Any], monkeypatch:
     assert "trained" not in bnrecal("report", "--format", "long", "--out", "plain").out
 
 
-TWO_SIZES = """
-from torch import nn
-
-class Net(nn.Module):
-    archs = ("small", "large")
-
-    def __init__(self):
-        super().__init__()
-        self.blocks = nn.ModuleList([nn.ModuleList([self.one(4), self.one(2000)])])
-
-    def one(self, n):
-        return nn.Sequential(
-            nn.Conv2d(3, n, 3), nn.BatchNorm2d(n), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n, 2),
-        )
-
-    def subnet(self, choices):
-        return self.blocks[0][choices[0]]
-
-    def build(self, arch):
-        return self.subnet([self.archs.index(arch)])
-
-def net():
-    return Net()
-"""
+TWO_SIZES = SUPERNET.replace('("0", "1")', '("small", "large")').replace("self.one(6)", "self.one(2000)")
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

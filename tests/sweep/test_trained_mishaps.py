@@ -153,7 +153,7 @@ class Net(nn.Module):
         return self.blocks[0][choices[0]]
 
     def build(self, arch):
-        return self.subnet([int(arch)])
+        return self.subnet([self.archs.index(arch)])
 
 def net():
     return Net()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import stdev
 
 from bnrecal.report.analysis.against_stored import ends, helps, leave, no_help
-from bnrecal.report.analysis.choice import Choice, Gap, Setting, choose
+from bnrecal.report.analysis.choice import Choice, Gap, choose, settings_of
 from bnrecal.report.analysis.durations import spoken
 from bnrecal.report.analysis.finding import WARM
 from bnrecal.report.analysis.findings import time_name
@@ -292,14 +292,3 @@ def _advice(sections: Sequence[Section], uncertainty: Uncertainty, tolerance: fl
         tuple(dict.fromkeys(section.estimator for section in sections)),
         uncertainty.n_evaluation(next(iter(choice.chosen.rows.values()))),
     )
-
-
-def settings_of(sections: Iterable[Section], archs: Iterable[str], cost: str = "total_s") -> list[Setting]:
-    """The settings measured on every one of these architectures, with times."""
-    wanted = set(archs)
-    return [
-        Setting(section.estimator, section.momentum, *at, rows)
-        for section in sections
-        for at in section.settings
-        if set(rows := section.at(*at)) == wanted and all(row[cost] is not None for row in rows.values())
-    ]

@@ -21,6 +21,7 @@ from functools import cached_property
 from statistics import mean
 
 from bnrecal.report.analysis.finding import WARM, start_left
+from bnrecal.report.analysis.sections import Section
 from bnrecal.report.analysis.uncertainty import Interval, Uncertainty
 from bnrecal.store.store import Row
 from bnrecal.study.axes import rule, short_rule
@@ -236,3 +237,14 @@ def _against(
         return max(g.eval if g.interval is None else g.interval[1] for g in found)
 
     return max(dearer, key=reach, default=None)
+
+
+def settings_of(sections: Iterable[Section], archs: Iterable[str], cost: str = "total_s") -> list[Setting]:
+    """The settings measured on every one of these architectures, with times."""
+    wanted = set(archs)
+    return [
+        Setting(section.estimator, section.momentum, *at, rows)
+        for section in sections
+        for at in section.settings
+        if set(rows := section.at(*at)) == wanted and all(row[cost] is not None for row in rows.values())
+    ]

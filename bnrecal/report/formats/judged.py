@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 
 from bnrecal.report.analysis.judged import Judged
@@ -11,6 +12,7 @@ from bnrecal.search.ranking import TOP_K, Agreement, Figure, Ranking
 
 FORMATS = ("text", "json", "md")
 HIGHEST = 10  # architectures shown
+WIDTH = 80  # of sentences
 MOST_SHOWN = 6  # judges in the table of these
 INTERVALS = (
     "In brackets 95 % intervals, a bootstrap over architectures: how a figure would vary with others of the "
@@ -28,8 +30,8 @@ def to_text(judged: Judged) -> str:
     parts = [
         heading(judged),
         *(aligned(*found, _names(found)) for found in _tables(judged)),
-        *says(judged),
-        *_foot(judged),
+        *map(filled, says(judged)),
+        *map(filled, _foot(judged)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -63,6 +65,11 @@ def to_json(judged: Judged) -> str:
         "notes": list(judged.notes),
     }
     return json.dumps(found, indent=1) + "\n"
+
+
+def filled(sentence: str) -> str:
+    """Broken between words; options and names stay whole."""
+    return textwrap.fill(sentence, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _foot(judged: Judged) -> list[str]:

@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bnrecal.report.analysis.searched import Candidate, Searched
-from bnrecal.report.formats.judged import Table, aligned
+from bnrecal.report.formats.judged import Table, aligned, filled
 from bnrecal.report.formats.markdown import escape, table
 from bnrecal.report.formats.picture import Panel, Picture
 from bnrecal.report.formats.series import COLOURS, MUTED
@@ -24,7 +24,7 @@ def rendered(found: Searched, layout: str) -> str:
         parts = ["## Search", escape(found.says)]
         parts += [table([escape(h) for h in headers], rows) for headers, rows in _tables(found)]
     else:
-        parts = [found.says, *(aligned(headers, rows, 1) for headers, rows in _tables(found))]
+        parts = [filled(found.says), *(aligned(headers, rows, 1) for headers, rows in _tables(found))]
     if found.n_failed:
         parts.append(f"Note: {found.n_failed:,} could not be judged.")
     return "\n\n".join(parts) + "\n"

@@ -108,6 +108,8 @@ def test_no_more_images_measured_is_said(tmp_path: Path) -> None:
     assert "No setting with more images was measured; more may give more." in said(rows, tmp_path)
     more = [*rows, cell(tmp_path, 2048, HARD)]
     assert "may give more" not in said(more, tmp_path)
+    assert "No setting with more images is shown better, with 95 % confidence." in said(more, tmp_path)
+    assert "by more than 0.0000" not in said(more, tmp_path)
 
 
 def test_a_loss_on_one_architecture_is_named(tmp_path: Path) -> None:
