@@ -25,7 +25,9 @@ from bnrecal.errors import BnrecalError
 from bnrecal.host.interrupts import Stopped, heeded
 
 _KEPT = "; finished cells are kept, the same command does the rest"
-_LEAVES = dict.fromkeys(("sweep", "advise", "train"), _KEPT)  # others keep nothing that a second run finds
+_LEAVES = dict.fromkeys(
+    ("sweep", "advise", "train", "rank", "search"), _KEPT
+)  # others keep nothing that a second run finds
 
 
 def _command() -> str:
@@ -34,7 +36,7 @@ def _command() -> str:
 
 def main() -> NoReturn:
     """The console script: one line for every mistake the user can mend, and the exit code."""
-    with heeded():
+    with heeded(_LEAVES.get(_command(), "")):
         code = _run()
     sys.exit(code)
 

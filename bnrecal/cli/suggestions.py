@@ -35,6 +35,9 @@ def message_of(error: click.ClickException, words: Sequence[str]) -> str:
         meant = _MEANT.get(error.option_name.lstrip("-").lower().replace("_", "-"))
         if meant is not None and meant in _options(error.ctx.command):
             return f"no such option: {error.option_name}; did you mean {meant}?"
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+        help = (error.param.help or "").strip().rstrip(".")
+        return f"{error.format_message().rstrip('.')}: {help[:1].lower()}{help[1:]}"
     if type(error) is click.UsageError and error.ctx is not None and "unexpected extra" in error.message:
         joined = _joined(words, _lists(error.ctx.command))
         if joined:

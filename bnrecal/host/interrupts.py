@@ -67,8 +67,11 @@ def shielded() -> Iterator[None]:
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """In here SIGINT and SIGTERM raise `Stopped`; a process that has not left GRACE_S later is ended."""
+def heeded(kept: str = "") -> Iterator[None]:
+    """In here SIGINT and SIGTERM raise `Stopped`; a process that has not left GRACE_S later is ended.
+
+    `kept` ends the line that is said then: what the command leaves for a second run.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,7 +82,7 @@ def heeded() -> Iterator[None]:
     before = {signum: signal.signal(signum, _heed) for signum in SIGNALS}
     # The interpreter writes the number here at once, even while the main thread is in foreign code.
     before_wakeup = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(ears, left), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(ears, left, kept), daemon=True)
     watcher.start()
     try:
         yield
@@ -93,7 +96,7 @@ def heeded() -> Iterator[None]:
         ears.close()
 
 
-def _watch(ears: socket.socket, left: threading.Event) -> None:
+def _watch(ears: socket.socket, left: threading.Event, kept: str) -> None:
     """End the process when a signal was heard and the main thread does not leave in time."""
     while True:
         heard = ears.recv(1)
@@ -105,7 +108,7 @@ def _watch(ears: socket.socket, left: threading.Event) -> None:
         return
     _shields.writing.acquire(timeout=0.5)
     try:
-        sys.stderr.write("bnrecal: interrupted in mid-pass; finished cells are kept\n")
+        sys.stderr.write(f"bnrecal: interrupted in mid-pass{kept}\n")
         sys.stderr.flush()
     finally:
         os._exit(128 + heard[0])

@@ -87,7 +87,8 @@ def climb(
     if opened.study.baseline:
         todo = rounds.plan_as_they_stand()
         if not spent.in_time(rounds, todo):
-            raise BnrecalError("--max-seconds: over before anything was measured; give more")
+            said = _over_early(budget, opened, "as they stand")
+            raise BnrecalError(f"{said}, or leave that out by --no-baseline")
         rounds.read(todo)
     while climbing := lowest(ladders):
         rungs = spent.on_rungs(rounds, climbing)
@@ -99,17 +100,26 @@ def climb(
     for ladder in ladders:
         ladder.stopped = ladder.stopped or "all images read"
     if not any(ladder.rungs for ladder in ladders):
-        raise _nothing_measured(rounds, ladders)
+        raise _nothing_measured(rounds, ladders, budget)
     return Climbed(tuple(ladders), rounds.known(), tuple(rounds.failed), spent.seconds)
 
 
-def _nothing_measured(rounds: "_Rounds", ladders: Iterable[Ladder]) -> BnrecalError:
+def _over_early(budget: Budget, opened: Opened, where: str) -> str:
+    """What of the time was not enough for, and what to do."""
+    archs = f"{len(opened.study.arch)} networks" if len(opened.study.arch) > 1 else "one network"
+    return (
+        f"--max-seconds {budget.seconds:g}: over before anything was measured; evaluating {archs} {where} on "
+        f"{opened.task.n_evaluation:,} images takes longer here; give more, fewer architectures or images"
+    )
+
+
+def _nothing_measured(rounds: "_Rounds", ladders: Iterable[Ladder], budget: Budget) -> BnrecalError:
     """Why: the first failure, or which part of the budget was too small."""
     if rounds.failed:
         first = rounds.failed[0]
         return BnrecalError(f"{first['arch']}: nothing could be measured: {first['error']}")
     if any(ladder.stopped == "out of time" for ladder in ladders):
-        return BnrecalError("--max-seconds: over before anything was measured; give more")
+        return BnrecalError(_over_early(budget, rounds.opened, "on the first rung"))
     return BnrecalError("--max-images: too few for a single batch of every estimator; give more")
 
 

@@ -76,6 +76,16 @@ def test_what_a_text_stands_for(text: str, meant: str | None) -> None:
     assert instead_of(text) == meant
 
 
+def test_a_missing_option_is_told_with_what_it_is_for(bnrecal: Callable[..., Any]) -> None:
+    """Not its name alone."""
+    said = "the file to write: safetensors, the weights with their new statistics"
+    assert (
+        bnrecal("recalibrate", "--arch", "arch1").err
+        == f"bnrecal: Missing option '-o' / '--output': {said}\n"
+    )
+    assert "Missing option '--out': folder for weights" in bnrecal("train", "recipe.toml").err
+
+
 def test_what_is_not_known_is_left_to_click(bnrecal: Callable[..., Any]) -> None:
     """An option of another command is not suggested here; words that belong to no list are only refused."""
     assert "did you mean --bs" not in bnrecal("report", "--batch-size", "8").err

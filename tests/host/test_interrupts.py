@@ -59,15 +59,24 @@ def test_a_command_without_cells_speaks_of_none(
     assert ran.err.splitlines()[-1] == "bnrecal: interrupted"
 
 
-def test_foreign_code_that_hears_nothing_is_left_too(tmp_path: Path, hanging: Hanging) -> None:
-    """Long inside one call: the process ends all the same, with the code of the signal."""
-    out = tmp_path / "out"
-    sweep = start("sweep", *GRID, "--out", out, **hanging("deaf", "arch1", "arch2"))
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        (("sweep", *GRID, "--out", "{tmp}/out"), "; finished cells are kept, the same command does the rest"),
+        (("doctor", "--task", "tiny", "--arch", "arch1"), ""),
+    ],
+)
+def test_foreign_code_that_hears_nothing_is_left_too(
+    tmp_path: Path, hanging: Hanging, command: tuple[str, ...], kept: str
+) -> None:
+    """Long inside one call: the process ends all the same, with the signal's code and what is kept."""
+    words = (word.format(tmp=tmp_path) for word in command)
+    running = start(*words, **hanging("deaf", "arch1", "arch2"))
     until(hanging.begun)
-    sweep.send_signal(signal.SIGTERM)
-    _, err = sweep.communicate(timeout=LEFT_S)
-    assert sweep.returncode == 143
-    assert "interrupted in mid-pass" in err
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=LEFT_S)
+    assert running.returncode == 143
+    assert err.endswith(f"bnrecal: interrupted in mid-pass{kept}\n")
 
 
 def test_workers_end_with_a_killed_sweep(tmp_path: Path, hanging: Hanging) -> None:
