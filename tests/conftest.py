@@ -22,7 +22,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     # Most tests count the cells of a grid; tests/sweep/test_baseline.py is about those beside it.
     os.environ["BNRECAL_BASELINE"] = "no"
     os.environ["BNRECAL_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["RAY_worker_niceness"] = "0"  # at Ray's 15 its workers starve beside a busy process
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  at 15, Ray's own, they starve on a busy machine
     torch.set_num_threads(1)  # two test processes share two cores
     yield
     os.environ.clear()
