@@ -95,29 +95,28 @@ def test_the_study_of_small_batches_in_miniature(tmp_path: Path, monkeypatch: py
 
 def test_the_study_of_averages_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commands, as the head of averaged.toml has them: trained, averaged each way, evaluated, a table."""
-    experiments = EXAMPLES.parent
-    shutil.copytree(experiments / "averaging", tmp_path / "averaging", ignore=lambda *_: ["trained"])
-    shutil.copy(experiments / "residual.py", tmp_path)
     monkeypatch.chdir(tmp_path)
     run(sys.executable, EXAMPLES / "make_images.py", "--per-class", 20)
     Path("images").rename("cifar10")
     Path("cifar10/val").rename("cifar10/test")
-    run(sys.executable, "averaging/train.py", "--epochs", 2, "--seeds", 2, "--every", 1)
-    trained = Path("averaging/trained")
+    run(sys.executable, "-m", "bnrecal", "example", "averaging", "averaging")
+    monkeypatch.chdir("averaging")
+    run(sys.executable, "train.py", "--epochs", 2, "--seeds", 2, "--every", 1)
+    trained = Path("trained")
     made = {path.relative_to(trained).as_posix() for path in trained.rglob("*.safetensors")}
     averages = ["last", *(f"ema-{d}" for d in (0.9, 0.99, 0.999, 0.9997)), "mean-2", "mean-4"]
     assert made == {
         f"{s}/{k}/{a}.safetensors" for s in ("constant", "cosine") for k in (0, 1) for a in averages
     }
     for name, samples in (("averaged", "64"), ("copied", "64")):
-        study = ("--study", f"averaging/{name}.toml", "--samples", samples, "--out", name)
+        study = ("--study", f"{name}.toml", "--samples", samples, "--out", name)
         run(sys.executable, "-m", "bnrecal", "sweep", *study)
     as_averaged, as_copied = (Store(Path(name)).evaluated() for name in ("averaged", "copied"))
     assert len(as_averaged) == 2 * len(made)
     assert len(as_copied) == len(made) - 4  # the weights trained last have nothing copied
     digests = {row["arch"]: row["weights_digest"] for row in as_averaged}
     assert all(row["weights_digest"] != digests[row["arch"]] for row in as_copied)
-    run(sys.executable, "averaging/table.py", "averaged", "copied", "-o", "table.md")
+    run(sys.executable, "table.py", "averaged", "copied", "-o", "table.md")
     lines = Path("table.md").read_text().splitlines()
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| ema-0.99 ")] == [
         "ema-0.99"

@@ -39,6 +39,10 @@ EXAMPLES = {
         "what large training batches cost under SGD, LARS, LARC; wants CIFAR-10 as class folders",
         "bnrecal sweep --study large_batches.toml --out results",
     ),
+    "averaging": (
+        "should averaged or EMA weights be recalibrated? wants CIFAR-10 as class folders",
+        "python train.py && bnrecal sweep --study averaged.toml --out averaged",
+    ),
     "bn_nas": (
         "BN-NAS again: BN indicator and accuracy against subnets trained alone",
         "bnrecal sweep --study bn_nas_alone.toml --out alone --yes",
@@ -61,7 +65,7 @@ EXAMPLES = {
     ),
 }
 
-# Files of an example that do not lie in a folder of its name, beside NAME.toml.
+# Files of an example beside NAME.toml, or beside the folder NAME.
 COMPANIONS = {
     "images_needed": ("images_needed_exact.toml",),
     "norm_batch": ("residual.py",),
@@ -70,8 +74,10 @@ COMPANIONS = {
         "small_batches_evalnorm.toml",
         "small_batches_pairs.toml",
         "small_batches_rates.toml",
+        "small_batches_tuned.toml",
     ),
     "large_batches": ("residual.py", "large_batches_rates.toml"),
+    "averaging": ("residual.py",),
     "bn_nas": ("bn_nas.py", "bn_nas_alone.toml"),
 }
 
@@ -88,9 +94,10 @@ def files_of(name: str) -> list[Path]:
     if name not in EXAMPLES:
         raise unknown_choice("example", name, EXAMPLES)
     folder = _home() / name
+    companions = [_home() / file for file in COMPANIONS.get(name, ())]
     if not folder.is_dir():
-        return [folder.with_suffix(".toml"), *(_home() / file for file in COMPANIONS.get(name, ()))]
-    return sorted(file for file in folder.iterdir() if file.suffix in (".py", ".toml"))
+        return [folder.with_suffix(".toml"), *companions]
+    return sorted(file for file in folder.iterdir() if file.suffix in (".py", ".toml")) + companions
 
 
 def write_example(name: str, folder: Path, force: bool = False) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Markdown tables of the averaging study: python averaging/table.py AVERAGED COPIED [-o FILE].
+"""Markdown tables of the averaging study: python table.py AVERAGED COPIED [-o FILE].
 
 For each learning rate and average: eval with statistics copied from the weights trained last, averaged as
 the weights are, and re-estimated; then what re-estimation gives over each of the others. Means over

@@ -1,10 +1,10 @@
 """Networks whose weights are averages, for averaged.toml and copied.toml: trained once, averaged every way.
 
-    python averaging/train.py [--epochs N] [--seeds N] [--every N]     from experiments/, with cifar10/ there
+    python train.py [--epochs N] [--seeds N] [--every N]   here, with ../cifar10 and residual.py there
 
 At a constant learning rate, where averages are for, and at one that falls to 0. While a network is trained
 an EMA of each decay follows it, buffers included (torch's AveragedModel, use_buffers=True), and its last
-checkpoints are kept, `--every` so many steps. Writes averaging/trained/SCHEDULE/SEED/AVERAGE.safetensors; a
+checkpoints are kept, `--every` so many steps. Writes trained/SCHEDULE/SEED/AVERAGE.safetensors; a
 training whose folder is there is not done again.
 """
 
