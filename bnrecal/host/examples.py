@@ -48,7 +48,7 @@ EXAMPLES = {
         "bnrecal sweep --study bn_nas_alone.toml --out alone --yes",
     ),
     "nas_bench_macro": (
-        "supernets ranked against the true accuracies of NAS-Bench-Macro; wants CIFAR-10 as class folders",
+        "supernets ranked against NAS-Bench-Macro's accuracies; wants CIFAR-10 as class folders",
         "bnrecal train uniform.toml --out uniform",
     ),
     "fashion_mnist": (
