@@ -33,8 +33,8 @@ def full_float32() -> Iterator[None]:
 
 def statistics(place: Place, estimator: str, precision: str) -> list[tuple[Tensor, Tensor]]:
     """Mean and variance of each BatchNorm, on the processor in float64."""
-    model, n = place.network(), min(place.n_images, 128)
-    batches = list(place.images(n).split(32))
+    model, n = place.network(), 32 if place.small else 128
+    batches = list(place.images(n).split(16 if place.small else 32))
     dtype = DTYPES[precision]
     with full_float32(), torch.autocast(place.device.type, dtype, enabled=dtype is not None):
         bnrecal.recalibrate(model, batches, estimator=estimator)

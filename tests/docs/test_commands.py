@@ -173,7 +173,7 @@ def test_readme_is_short_and_its_first_two_commands_are_those_of_the_makefile() 
     assert make
     for target, lines in (
         ("sweep", ["bnrecal sweep", "bnrecal report"]),
-        ("test", ["ruff format --check .", "ruff check .", "mypy", "pytest -n 2"]),
+        ("test", ["ruff format --check .", "ruff check .", "mypy", "pytest -n 2 --dist worksteal"]),
     ):
         done = subprocess.run(
             [make, "-n", "-B", "--no-print-directory", target],
