@@ -76,7 +76,7 @@ COMPANIONS = {
         "small_batches_rates.toml",
         "small_batches_tuned.toml",
     ),
-    "large_batches": ("residual.py", "large_batches_rates.toml"),
+    "large_batches": ("residual.py", "large_batches_rates.toml", "large_batches_updates.toml"),
     "averaging": ("residual.py",),
     "bn_nas": ("bn_nas.py", "bn_nas_alone.toml"),
 }
