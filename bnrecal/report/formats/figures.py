@@ -11,6 +11,7 @@ from bnrecal.report.analysis.sections import Section
 from bnrecal.report.analysis.summary import Chapter, Report
 from bnrecal.report.analysis.wording import listed
 from bnrecal.report.formats import drawing
+from bnrecal.report.formats.large_batches import large_batches_picture
 from bnrecal.report.formats.picture import Panel, Picture
 from bnrecal.report.formats.series import ROW_INCHES
 from bnrecal.report.formats.small_batches import small_batches_picture
@@ -32,12 +33,11 @@ def pictures_of(report: Report) -> list[Picture]:
 
 
 def pictures_of_trained(report: Report) -> list[Picture]:
-    """For each task that networks were trained for, where a number varied, or norm and norm batch."""
-    pictures = [
-        draw(one.variants, report.uncertainty, f"-{k}" if k > 1 else "")
-        for k, one in enumerate(report.trained, 1)
-        for draw in (small_batches_picture, variants_picture)
-    ]
+    """For each task: where norm and norm batch, the training batch, or other numbers of a training varied."""
+    pictures: list[Picture | None] = []
+    for k, one in enumerate(report.trained, 1):
+        about = one.variants, report.uncertainty, f"-{k}" if k > 1 else ""
+        pictures += [small_batches_picture(*about), large_batches_picture(*about) or variants_picture(*about)]
     return [picture for picture in pictures if picture is not None]
 
 
