@@ -6,10 +6,11 @@ suffices if eval lies within the tolerance of the reference, for it and for ever
 every architecture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bnrecal.report.analysis.sections import Section
+from bnrecal.store.store import Row
 from bnrecal.study.axes import ESTIMATORS
 
 REFERENCE = "pooled"
@@ -22,9 +23,14 @@ class ImagesNeeded:
     metric_name: str
     reference_rule: str
     reference_images: int
-    reference: dict[str, float]  # eval by architecture
+    reference_rows: Mapping[str, Row]  # by architecture
     tolerance: float
     needed: dict[tuple[str, int], int | None]
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """Eval by architecture."""
+        return {arch: row["eval"] for arch, row in self.reference_rows.items()}
 
     @property
     def rules(self) -> list[str]:
@@ -52,7 +58,8 @@ def _of(sections: Sequence[Section], tolerance: float) -> ImagesNeeded | None:
     best = next((s for s in ordered if s.estimator == REFERENCE), ordered[0])
     most = max(n for _, n in best.settings)
     size = max(size for size, n in best.settings if n == most)
-    reference = {arch: row["eval"] for arch, row in best.at(size, most).items()}
+    rows = best.at(size, most)
+    reference = {arch: row["eval"] for arch, row in rows.items()}
     if len({n for _, n in best.settings}) < 2:
         return None
     needed = {
@@ -60,7 +67,7 @@ def _of(sections: Sequence[Section], tolerance: float) -> ImagesNeeded | None:
         for section in ordered
         for block in section.blocks
     }
-    return ImagesNeeded(sections[0].metric_name, best.how, most, reference, tolerance, needed)
+    return ImagesNeeded(sections[0].metric_name, best.how, most, rows, tolerance, needed)
 
 
 def _fewest(section: Section, size: int, reference: dict[str, float], tolerance: float) -> int | None:

@@ -46,11 +46,14 @@ class Uncertainty:
         keys = [row["key"] for row in rows if row["status"] == "done" and row["key"] in kept]
         if not keys:
             self.folders = ()
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # numpy lets go of the lock
-            self._figures.update(zip(keys, threads.map(self._computed, keys), strict=True))
+        self._ahead = keys  # all at once, in threads, when the first is asked for: some reports ask for none
 
     def figures(self, row: Row) -> Float64s | None:
         """Eval under each resample, the mean over orders where there are several; shape (resamples,)."""
+        if self._ahead:
+            keys, self._ahead = self._ahead, []
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # numpy lets go of the lock
+                self._figures.update(zip(keys, threads.map(self._computed, keys), strict=True))
         found = []
         for one in orders_of(row):
             if one["key"] not in self._figures:
@@ -77,7 +80,7 @@ class Uncertainty:
     def n_evaluation(self, row: Row) -> int | None:
         """Evaluation images the intervals of this row are over; None without evidence."""
         key = orders_of(row)[0]["key"]
-        if self._figures.get(key) is None:
+        if self.figures(row) is None:
             return None
         arrays = self._evidence(key)[1]
         return None if arrays is None else n_images(arrays)

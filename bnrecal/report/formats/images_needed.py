@@ -1,8 +1,12 @@
 """The table of images needed, in Markdown: rules down, batch sizes across."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from bnrecal.errors import BnrecalError
 from bnrecal.report.analysis.images_needed import ImagesNeeded, images_needed
 from bnrecal.report.analysis.summary import Report
+from bnrecal.report.analysis.uncertainty import Uncertainty
 from bnrecal.report.formats.markdown import escape, table
 
 NOT_RUN, NOT_REACHED = "not run", "not reached"
@@ -13,12 +17,19 @@ def to_images_needed(report: Report) -> str:
     found = images_needed(report.sections, report.tolerance)
     if not found:
         raise BnrecalError("--format images-needed: no rule was measured with two counts of images or more")
-    return "\n".join(f"{escape(sentence(one))}\n\n{needed_table(one)}\n" for one in found)
+    return "\n".join(f"{escape(sentence(one, report.folders))}\n\n{needed_table(one)}\n" for one in found)
 
 
-def sentence(found: ImagesNeeded) -> str:
-    """What the table says, with its reference."""
-    evals = ", ".join(f"{arch} {value:.4f}" for arch, value in found.reference.items())
+def sentence(found: ImagesNeeded, folders: Sequence[Path] = ()) -> str:
+    """What the table says, with its reference; with evidence in `folders`, how certain that is."""
+    uncertainty = Uncertainty(folders, found.reference_rows.values())
+    halves = {arch: uncertainty.half_width(row) for arch, row in found.reference_rows.items()}
+    evals = ", ".join(
+        f"{arch} {value:.4f}" + (f" ± {half:.4f}" if (half := halves[arch]) is not None else "")
+        for arch, value in found.reference.items()
+    )
+    if any(half is not None for half in halves.values()):
+        evals += "; 95 % over evaluation images, the same for all settings, so that differences are surer"
     on = "" if len(found.reference) == 1 else f", on all {len(found.reference)} architectures"
     return (
         f"Images needed until eval {found.metric_name} is within {found.tolerance:g} of "

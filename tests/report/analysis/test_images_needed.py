@@ -1,5 +1,6 @@
 """How many images each rule needs: the fewest from which on nothing moves, by hand and beside the store."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from bnrecal.report.analysis.images_needed import images_needed
 from bnrecal.report.analysis.sections import sections_of
 from bnrecal.report.analysis.summary import make_report
-from bnrecal.report.formats.images_needed import to_images_needed
+from bnrecal.report.analysis.uncertainty import Uncertainty
+from bnrecal.report.formats.images_needed import sentence, to_images_needed
+from bnrecal.store.store import Store
 from tests.conftest import Ran
 from tests.report.test_report import row
 
@@ -89,3 +92,22 @@ def test_the_kept_study(bnrecal: Callable[..., Ran], tolerance: float, images: s
     ran = bnrecal("report", "--out", RESULTS / "images_needed", *options)
     (line,) = (line for line in ran.out.splitlines() if line.startswith("| ema"))
     assert line.split("|")[2].strip() == images
+
+
+def test_with_evidence_the_reference_says_how_certain_it_is(bnrecal: Callable[..., Ran]) -> None:
+    """An interval for each architecture; only these three are computed, not all 429."""
+    ran = bnrecal("report", "--out", RESULTS / "images_needed", "--format", "images-needed")
+    assert re.search(r"arch1 0.4786 ± 0.0\d{3}, arch2 0.5795 ± 0.0\d{3}, arch3 0.6470 ± 0.0\d{3}", ran.out)
+    assert "so that differences are surer" in ran.out
+    (found,) = images_needed(sections_of(rows_of("pooled", 8, {64: 0.5, 128: 0.5})), 0.01)
+    assert "±" not in sentence(found)
+
+
+def test_a_report_that_asks_for_no_interval_computes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence is read when the first interval is asked for."""
+    read = []
+    monkeypatch.setattr(Uncertainty, "_computed", lambda self, key: read.append(key))
+    made = make_report(Store(RESULTS / "published_grid").evaluated(), RESULTS / "published_grid")
+    assert not read
+    assert not made.has_intervals
+    assert len(read) == len(set(read)) == 39

@@ -21,9 +21,9 @@ from bnrecal.report.formats.latex import escape as latex_escape
 from bnrecal.store import evidence
 from bnrecal.store.store import Store
 from tests.executors.processes import PATIENCE_S
+from tests.report.kept import rows_of
 from tests.report.test_report import row
 
-RESULTS = Path(__file__).parents[3] / "results"
 NASTY = "<script>alert(1)</script>&\"'$x_1$ \\input{x} %#{}~^|`"
 
 
@@ -179,12 +179,14 @@ def test_names_from_data_never_become_markup(bnrecal: Callable[..., Any], tmp_pa
     assert "<script>" not in markdown.replace("\\<script\\>", "")
 
 
-def test_the_law_stands_before_the_tables_where_it_holds(bnrecal: Callable[..., Any], stored: Path) -> None:
+def test_the_law_stands_before_the_tables_where_it_holds(
+    bnrecal: Callable[..., Any], stored: Path, tmp_path: Path
+) -> None:
     """Its figure is the first thing of a study; where there is none the tables are."""
     text = html_of(bnrecal, stored)
     assert text.index('id="chapter-1-law"') < text.index("<svg") < text.index('id="chapter-1-table"')
     assert text.index('id="chapter-1-table"') < text.index('id="chapter-1-start"')
-    other = html_of(bnrecal, RESULTS / "images_needed")
+    other = html_of(bnrecal, rows_of("images_needed", tmp_path))
     assert other.index('id="chapter-1-table"') < other.index('id="chapter-1-law"')
     assert other.index("16 tables: update and eval") < other.index('id="chapter-1-law"')
 

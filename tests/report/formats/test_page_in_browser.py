@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.report.formats.test_formats import study
+from tests.report.kept import rows_of
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
-RESULTS = Path(__file__).parents[3] / "results"
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (apt-get install chromium)")
 
@@ -75,9 +75,9 @@ def test_the_page_in_light_and_dark_on_wide_and_narrow_windows(
 def test_pages_of_the_kept_studies(
     browser: Any, bnrecal: Callable[..., Any], tmp_path: Path, study: str, width: int, scheme: str
 ) -> None:
-    """Of 426 cells, and of networks that were trained: the same."""
+    """Of 429 cells, and of networks that were trained: the same."""
     path = tmp_path / "report.html"
-    assert bnrecal("report", "--out", RESULTS / study, "--format", "html", "-o", path).code == 0
+    assert bnrecal("report", "--out", rows_of(study, tmp_path), "--format", "html", "-o", path).code == 0
     looked_at(browser, path, width, scheme)
 
 

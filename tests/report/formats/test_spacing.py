@@ -12,6 +12,7 @@ from bnrecal.report.analysis.summary import make_report
 from bnrecal.report.formats.figures import pictures_of
 from bnrecal.report.formats.spacing import focus, lie_apart, mark_size, places
 from bnrecal.store.store import Store
+from tests.report.kept import rows_of
 
 RESULTS = Path(__file__).parents[3] / "results"
 
@@ -75,11 +76,11 @@ def marks_of(axes: Any) -> list[tuple[str, float, float, float]]:
 
 
 @pytest.mark.parametrize("study", ["published_grid", "images_needed", "norm_batch"])
-def test_no_mark_lies_on_one_of_another_colour(study: str) -> None:
+def test_no_mark_lies_on_one_of_another_colour(study: str, tmp_path: Path) -> None:
     """In the figures by images, by setting, by time and along a training axis, at the size of a panel."""
     from matplotlib.figure import Figure
 
-    folder = RESULTS / study
+    folder = rows_of(study, tmp_path)
     for picture in pictures_of(make_report(Store(folder).evaluated(), folder)):
         if picture.topic == "law":  # all cells on one curve: there they have to meet
             continue
