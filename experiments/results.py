@@ -8,9 +8,12 @@ block of that name. FOLDER is where to write, by default this repository.
 """
 
 import re
+import runpy
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bnrecal.report.analysis.images_needed import images_needed
 from bnrecal.report.analysis.summary import Report, make_report
@@ -24,8 +27,18 @@ from bnrecal.study.axes import TOLERANCE
 
 ROOT = Path(__file__).parent.parent
 Texts = dict[str, Callable[[Report], str]]
+
+
+def averages(report: Report) -> str:
+    """The table of averaged weights, by the study's own script."""
+    script: dict[str, Any] = runpy.run_path(str(ROOT / "experiments/averaging/table.py"))
+    text: str = script["text_of"](ROOT / "results/averaging", ROOT / "results/averaging_copied")
+    return text
+
+
 # What is written of a study beside its figures, where that is not report.md alone.
 OTHERS: dict[str, Texts] = {
+    "averaging": {"table.md": averages},
     "images_needed": {"table.md": to_images_needed},
     "published_grid": {"report.md": to_markdown, "report.html": to_html},
 }
@@ -91,6 +104,7 @@ BLOCKS = {
 }
 
 
+@cache
 def report_of(study: str) -> Report:
     folder = ROOT / "results" / study
     return make_report(Store(folder).evaluated(), folder)

@@ -75,16 +75,20 @@ def lines_of(table: Mapping[str, Evals]) -> list[str]:
     return lines
 
 
+def text_of(averaged: Path, copied: Path) -> str:
+    lines: list[str] = []
+    for schedule, table in evals_of(averaged, copied).items():
+        lines += [f"### {schedule} learning rate", "", *lines_of(table), ""]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("averaged", type=Path)
     parser.add_argument("copied", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
-    lines: list[str] = []
-    for schedule, table in evals_of(given.averaged, given.copied).items():
-        lines += [f"### {schedule} learning rate", "", *lines_of(table), ""]
-    text = "\n".join(lines)
+    text = text_of(given.averaged, given.copied)
     if given.output is None:
         print(text)
     else:

@@ -116,7 +116,7 @@ def children(pid: int) -> list[int]:
 
 
 def workers(pid: int) -> list[int]:
-    """The processes executor `local` started, without Python's own helper."""
+    """The processes that multiprocessing started for it, without Python's own helper."""
     return [child for child in children(pid) if b"spawn_main" in _command(child)]
 
 

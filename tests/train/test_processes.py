@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.executors.processes import PATIENCE_S, children, is_alive, until
+from tests.executors.processes import PATIENCE_S, children, is_alive, until, workers
 from tests.train.test_together import largest_difference
 from tests.train.together import write_place
 
@@ -73,13 +73,6 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, list[str]]:
     return process.returncode, lines
 
 
-def ranks_of(process: "subprocess.Popen[str]") -> list[int]:
-    """The processes that train, without Python's own helper."""
-    return [
-        pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-
-
 def test_one_command_and_torchrun_train_one_network(start: Start, tmp_path: Path) -> None:
     """Two processes by either way leave the same bytes, one process the same network; stdout has one line."""
     assert ended(start("--out", "one")) == (0, [])
@@ -135,7 +128,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(start: Start, tm
     an undisturbed training."""
     process = start("--out", "killed", "--processes", 2, epochs=60)
     until(lambda: (tmp_path / "killed" / "checkpoint").exists())
-    ranks = ranks_of(process)
+    ranks = workers(process.pid)
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGKILL)
     code, lines = ended(process)
@@ -152,8 +145,8 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(start: Start, tm
 def test_an_interrupt_is_one_line(start: Start, tmp_path: Path, when: str) -> None:
     """Ctrl-C reaches every process of the terminal, at whatever moment: 130, one line, nobody left."""
     process = start("--out", "out", "--processes", 2, epochs=2000)
-    until(lambda: len(ranks_of(process)) == 2)
-    ranks = ranks_of(process)
+    until(lambda: len(workers(process.pid)) == 2)
+    ranks = workers(process.pid)
     if when == "training":
         until(lambda: (tmp_path / "out" / "checkpoint").exists())
     os.killpg(process.pid, signal.SIGINT)
@@ -168,7 +161,7 @@ def test_nobody_is_left_when_the_watcher_is_killed(start: Start, tmp_path: Path)
     """SIGKILL to the command itself: its processes end."""
     process = start("--out", "out", "--processes", 2, epochs=2000)
     until(lambda: (tmp_path / "out" / "checkpoint").exists())
-    ranks = ranks_of(process)
+    ranks = workers(process.pid)
     process.kill()
     process.communicate()
     started = time.monotonic()
