@@ -19,7 +19,7 @@ from bnrecal.search.truth import Truth
 
 FEWEST = 3  # architectures: an order of two says too little
 TOP_K = (1, 10)
-INTERVAL_PCT = (2.5, 97.5)
+LEVEL = 0.95
 Values = Mapping[str, float]  # by architecture, more is better
 
 
@@ -73,7 +73,8 @@ class Ranking:
     archs: tuple[str, ...]
     between: dict[tuple[str, str], Agreement]  # two judges
     against: dict[str, AgainstTruth]  # empty without truth
-    differences: dict[tuple[str, str], Figure]  # tau of the first against the truth minus that of the second
+    differences: dict[tuple[str, str], Figure]  # tau of the first against the truth minus that of the second;
+    # all these intervals hold at once (Bonferroni), so that the best may be chosen after looking
     ceiling: Ceiling | None  # None without runs
 
 
@@ -113,8 +114,10 @@ def _column(values: Values, archs: Sequence[str]) -> Float64s:
     return np.array([values[arch] for arch in archs], dtype=np.float64)
 
 
-def _figure(value: float, samples: Float64s) -> Figure:
-    low, high = np.percentile(samples, INTERVAL_PCT)
+def _figure(value: float, samples: Float64s, n_at_once: int = 1) -> Figure:
+    """With the interval by which `n_at_once` of its kind hold together."""
+    outside_pct = 100 * (1 - LEVEL) / n_at_once
+    low, high = np.percentile(samples, [outside_pct / 2, 100 - outside_pct / 2])
     return Figure(value, float(low), float(high))
 
 
@@ -140,10 +143,8 @@ def _differences(
 ) -> dict[tuple[str, str], Figure]:
     samples = {name: kendall_resampled(column, true, weights) for name, column in columns.items()}
     values = {name: kendall(column, true) for name, column in columns.items()}
-    return {
-        (a, b): _figure(values[a] - values[b], samples[a] - samples[b])
-        for a, b in itertools.combinations(columns, 2)
-    }
+    pairs = list(itertools.combinations(columns, 2))
+    return {(a, b): _figure(values[a] - values[b], samples[a] - samples[b], len(pairs)) for a, b in pairs}
 
 
 def _ceiling(truth: Truth, archs: Sequence[str], weights: np.ndarray) -> Ceiling | None:

@@ -76,6 +76,18 @@ def test_differences_of_equally_good_judges_are_noise_and_others_are_not() -> No
     assert found["one", "worse"].low > 0
 
 
+def test_of_many_equally_good_judges_the_best_is_seldom_told_from_another() -> None:
+    """Fifteen comparisons of six judges: one ranking in twenty may tell any two apart, not one in three."""
+    told = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        true = random.normal(size=60)
+        judged = {f"judge {k}": named(true + random.normal(size=60)) for k in range(6)}
+        found = rank(judged, Truth(named(true)), n_resamples=300).differences
+        told += any(not figure.is_noise for figure in found.values())
+    assert told <= 9
+
+
 def test_the_ceiling_is_one_run_as_judge_of_another() -> None:
     """Mean tau over the pairs of runs; None with a single run."""
     true = np.arange(60.0)

@@ -94,8 +94,10 @@ def says(judged: Judged) -> list[str]:
             if name != best:
                 difference = _from(judged, best, name)
                 (noise if difference.is_noise else below).append(f"{name} ({_signed(difference)})")
+        n = len(judged.ranking.differences) if judged.ranking else 0
+        adjusted = f"; intervals adjusted for {n} comparisons" if n > 1 else ""
         if below:
-            found.append(f"Below it beyond noise, by tau: {', '.join(below)}.")
+            found.append(f"Below it beyond noise, by tau: {', '.join(below)}{adjusted}.")
         if noise:
             found.append(f"Not told from it, the difference is noise: {', '.join(noise)}.")
     return [*found, *(f"Note: {note}." for note in judged.notes)]
