@@ -19,6 +19,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import Job, OnImages, Outcome, failed
 from bnrecal.executors.worker import work
 from bnrecal.host.device import devices_of
+from bnrecal.host.interrupts import starting_processes
 from bnrecal.host.load import Load
 from bnrecal.host.threads import Threads
 from bnrecal.study.cells import AnyCell, AnyPass, TrainingPass, pass_of
@@ -110,10 +111,11 @@ class Local:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, replace(self.job, device=device)), daemon=True)
-        process.start()
-        theirs.close()
         worker = _Worker(process, ours, device)
-        self.workers.append(worker)
+        with starting_processes():
+            process.start()
+            self.workers.append(worker)
+        theirs.close()
         return worker
 
     def _threads_of(self, todo: AnyPass) -> int:

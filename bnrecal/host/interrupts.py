@@ -67,6 +67,24 @@ def shielded() -> Iterator[None]:
 
 
 @contextmanager
+def starting_processes() -> Iterator[None]:
+    """Processes that multiprocessing starts in here hear neither signal: a terminal's Ctrl-C is for this one.
+
+    Blocked in this thread the signals are inherited blocked; shielded as well, for they come to any thread
+    that does not block them, and a process that is left half started says so by a traceback.
+    """
+    from multiprocessing import resource_tracker  # a command that starts no process need not load it
+
+    resource_tracker.ensure_running()  # started in here, it would let the signals through again
+    with shielded():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def heeded(kept: str = "") -> Iterator[None]:
     """In here SIGINT and SIGTERM raise `Stopped`; a process that has not left GRACE_S later is ended.
 

@@ -14,13 +14,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process, resource_tracker
+from multiprocessing import connection, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from bnrecal.errors import BnrecalError
-from bnrecal.host.interrupts import SIGNALS
+from bnrecal.host.interrupts import SIGNALS, starting_processes
 from bnrecal.train.folder import Trained
 from bnrecal.train.loop import OnProgress
 from bnrecal.train.ranks import LostError, joined
@@ -102,21 +102,18 @@ def _started(request: Request, devices: list[str], timeout_s: float, folder: str
     context = multiprocessing.get_context("spawn")
     children: list[_Child] = []
     meeting = str(Path(folder) / "meeting")
-    resource_tracker.ensure_running()  # started later, it would let the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a terminal's Ctrl-C is for this process
     try:
-        for rank in range(len(devices)):
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_work, args=(theirs, request, rank, devices, timeout_s, meeting), daemon=True
-            )
-            process.start()
-            theirs.close()
-            children.append(_Child(rank, process, ours))
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with starting_processes():
+            for rank in range(len(devices)):
+                ours, theirs = context.Pipe()
+                process = context.Process(
+                    target=_work, args=(theirs, request, rank, devices, timeout_s, meeting), daemon=True
+                )
+                process.start()
+                theirs.close()
+                children.append(_Child(rank, process, ours))
         yield children
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for child in children:
             child.channel.close()
             child.process.kill()

@@ -1,7 +1,12 @@
 """SIGINT, SIGTERM and SIGKILL in mid-pass: how soon a sweep ends, and what it leaves."""
 
+import functools
+import multiprocessing
+import operator
 import os
+import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bnrecal.host.interrupts import Stopped, heeded, shielded
+from bnrecal.host.interrupts import SIGNALS, Stopped, heeded, shielded, starting_processes
 from tests.executors import processes
 from tests.executors.processes import TINY, Hanging, figures, finish, start, until
 
@@ -37,6 +42,56 @@ def test_an_endless_pass_is_left(tmp_path: Path, hanging: Hanging, executor: str
     assert "Traceback" not in err
     until(lambda: not any(processes.is_alive(worker) for worker in workers))
     assert not (out / "claims").exists()
+
+
+def signals(pid: int | None, *kinds: str) -> int:
+    """Those in a process' masks of these kinds (SigBlk: blocked, SigCgt: has a handler), a bit each."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = dict(re.findall(r"(Sig\w+):\s*(\w+)", status))
+    return functools.reduce(operator.or_, (int(masks[kind], 16) for kind in kinds))
+
+
+def bit(signum: int) -> int:
+    return 1 << signum - 1
+
+
+def test_ctrl_c_while_processes_start_is_one_line(tmp_path: Path) -> None:
+    """A terminal sends it to the processes of a sweep too, here before they know what they are for."""
+    sweep = start("sweep", *GRID, "-j", 2, "--out", tmp_path / "out")
+    until(lambda: processes.workers(sweep.pid))
+    workers = processes.workers(sweep.pid)
+    # Python has started there: from now on a signal that is not blocked becomes an exception.
+    until(lambda: signals(workers[0], "SigBlk", "SigCgt") & bit(signal.SIGINT))
+    for pid in (*workers, sweep.pid):
+        os.kill(pid, signal.SIGINT)
+    _, err = sweep.communicate(timeout=LEFT_S)
+    assert sweep.returncode == 130
+    planned, *lines = err.splitlines()
+    assert planned.startswith("2 cells in 2 passes")
+    assert lines == ["bnrecal: interrupted; finished cells are kept, the same command does the rest"]
+    until(lambda: not any(processes.is_alive(worker) for worker in workers))
+
+
+def test_processes_are_started_whole(tmp_path: Path) -> None:
+    """A signal that comes meanwhile, to whatever thread, is heeded afterwards; the processes block it."""
+    left = tmp_path / "left"
+    process = multiprocessing.get_context("spawn").Process(target=left.touch)
+    blocked = []
+
+    def start_under_fire() -> None:
+        with heeded():
+            with starting_processes():
+                os.kill(os.getpid(), signal.SIGINT)  # blocked here: it comes to the thread that watches
+                time.sleep(0.1)  # and after this the interpreter would raise it here
+                process.start()
+                blocked.append(signals(process.pid, "SigBlk"))
+            pytest.fail("the signal was lost")
+
+    with pytest.raises(Stopped):
+        start_under_fire()
+    process.join()
+    assert left.exists()
+    assert all(blocked[0] & bit(signum) for signum in SIGNALS)
 
 
 def test_a_command_without_cells_speaks_of_none(
