@@ -25,6 +25,7 @@ from bnrecal.train.folder import Trained
 from bnrecal.train.loop import OnProgress
 from bnrecal.train.ranks import LostError, joined
 from bnrecal.train.request import Request
+from bnrecal.train.shards import check_shards
 
 GRACE_S = 5.0  # in which the process that caused a failure is heard of, after those that suffer from it
 STOP_S = 2.0
@@ -51,6 +52,7 @@ def run(request: Request, devices: list[str], on_progress: OnProgress, timeout_s
     Raises BnrecalError for what any of them refuses, and where one is killed or does not answer for
     `timeout_s`; ProcessError for other errors.
     """
+    check_shards({request.recipe.batch_size}, request.recipe, len(devices))  # before any of them starts
     with tempfile.TemporaryDirectory() as folder, _started(request, devices, timeout_s, folder) as children:
         return _watch(children, on_progress)
 

@@ -179,7 +179,7 @@ def test_nobody_is_left_when_the_watcher_is_killed(start: Start, tmp_path: Path)
     ],
 )
 def test_what_all_refuse_is_said_once(start: Start, more: tuple[object, ...], says: str) -> None:
-    """Bad input of any kind is one line and exit code 2."""
+    """Bad input of any kind is one line and exit code 2; what needs no images is seen before any starts."""
     code, lines = ended(start("--out", "out", *more))
     assert code == 2
     assert len(lines) == 1, lines
