@@ -15,13 +15,11 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from bnrecal.errors import BnrecalError
 from bnrecal.executors.executor import utc_now
 from bnrecal.plan.passes import passes_of
 from bnrecal.report.analysis.choice import Setting
-from bnrecal.report.analysis.uncertainty import LEVEL, Uncertainty
+from bnrecal.report.analysis.uncertainty import Uncertainty, percentile_interval
 from bnrecal.store.rows import SCHEMA_VERSION, SKIPPED, is_evaluated
 from bnrecal.store.store import Row, Store
 from bnrecal.study.axes import STORED, TOLERANCE
@@ -115,11 +113,7 @@ def worse(rows: Sequence[Row], uncertainty: Uncertainty, tolerance: float = TOLE
 def _interval(best: Row, row: Row, uncertainty: Uncertainty, n: int) -> tuple[float, float] | None:
     """Of the difference, paired, so wide that it holds for `n` of them at once."""
     one, two = uncertainty.figures(best), uncertainty.figures(row)
-    if one is None or two is None or not np.isfinite(one - two).all():
-        return None
-    outside = 50 * (1 - LEVEL) / n
-    low, high = np.percentile(one - two, [outside, 100 - outside])
-    return float(low), float(high)
+    return None if one is None or two is None else percentile_interval(one - two, n)
 
 
 class _Known:

@@ -29,7 +29,7 @@ from bnrecal.report.analysis.by_axes import (
     said,
 )
 from bnrecal.report.analysis.finding import Finding
-from bnrecal.report.analysis.uncertainty import LEVEL, Uncertainty
+from bnrecal.report.analysis.uncertainty import LEVEL, Uncertainty, percentile_interval
 
 FEWEST_TRAININGS = 3  # fewer say nothing about others
 AS_THEY_STAND = "networks as they stand"
@@ -126,10 +126,10 @@ def difference(
         half = scatter.half_width(len(each), level)
         return Difference(mean(each), mean(each) - half, mean(each) + half, TRAININGS, len(each))
     figures = _resampled(pairs, uncertainty)
-    if figures is None:
+    interval = None if figures is None else percentile_interval(figures, n_comparisons)
+    if interval is None:
         return Difference(mean(each), None, None)
-    low, high = np.percentile(figures, [50 * (1 - level), 50 * (1 + level)])
-    return Difference(mean(each), float(low), float(high), IMAGES)
+    return Difference(mean(each), *interval, IMAGES)
 
 
 def _t_half_width(values: Sequence[float], level: float) -> float:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
@@ -28,11 +29,19 @@ FEWEST_IMAGES = 20  # fewer say nothing about others
 Interval = tuple[float, float]
 
 
-def percentile_interval(figures: Float64s) -> Interval | None:
-    """The middle 95 %; None where a resample has no figure (an object class that vanished wholly)."""
+def percentile_interval(figures: Float64s, n_at_once: int = 1) -> Interval | None:
+    """The middle 95 %; None where a resample has no figure (an object class that vanished wholly).
+
+    Wider where `n_at_once` such intervals are to hold together (Bonferroni). Ends that lie beyond all
+    resamples are those of a normal distribution as wide as these: a percentile would stay at the last.
+    """
     if not np.isfinite(figures).all():
         return None
-    low, high = np.percentile(figures, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    outside = (1 - LEVEL) / 2 / n_at_once
+    low, high = np.percentile(figures, [100 * outside, 100 * (1 - outside)])
+    if outside * len(figures) < 1:
+        reach = NormalDist().inv_cdf(1 - outside) * figures.std()
+        low, high = min(low, figures.mean() - reach), max(high, figures.mean() + reach)
     return float(low), float(high)
 
 
