@@ -242,24 +242,25 @@ def _given_back(variants: Variants, uncertainty: Uncertainty) -> Finding | None:
         return None
     setting = {name: best[name] for name in OF_STATISTICS if name in best}
     how = ", ".join(said(name, value) for name, value in setting.items())
-    items, clear = [], []
+    items, gains = [], []
     by_variant = grouped(variants.points, lambda p: place_of(p, variants.training_axes))
     paired = {place: _pairs(group.points, setting) for place, group in by_variant.items()}
     paired = {place: pairs for place, pairs in paired.items() if pairs}
     scatter = scatter_within(map(by_training, paired.values()))
     for place, pairs in sorted(paired.items(), key=lambda x: variants.ranks(variants.training_axes, x[0])):
         gain = difference(pairs, uncertainty, scatter, len(paired))
-        clear.append((gain.is_clear and gain.mean > 0, gain.is_clear and gain.mean < 0))
+        gains.append(gain)
         name = named(variants.training_axes, place)
         before, after = (mean(p.row["eval"] for p in points) for points in zip(*pairs, strict=True))
         scores = f"{after:.4f} {AS_IT_STANDS}, {before:.4f} re-estimated"
         items.append(f"{name}: {scores}: {gain.mean:+.4f} ({gain.interval})")
     if not items:
         return None
-    n_up, n_down = sum(up for up, _ in clear), sum(down for _, down in clear)
+    n_up, n_down = (sum(gain.is_clear and sign * gain.mean > 0 for gain in gains) for sign in (1, -1))
     adjusted = ""
-    if len(items) > 1:
-        adjusted = f" Intervals take one scatter for all and are adjusted for {len(items)} comparisons."
+    if len(items) > 1 and any(gain.over for gain in gains):
+        pooled = "take one scatter for all and " if any(gain.over == TRAININGS for gain in gains) else ""
+        adjusted = f" Intervals {pooled}are adjusted for {len(items)} comparisons."
     text = (
         f"Re-estimating the statistics ({how}, the highest mean of all settings) against the networks as "
         f"they stand: better beyond noise for {n_up} of {len(items)} kinds of network, worse for "

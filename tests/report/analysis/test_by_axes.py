@@ -109,9 +109,17 @@ def test_what_re_estimation_gives_back_is_told_by_kind_of_network() -> None:
     first = axis_findings(the_one(study({2: 0.05, 8: -0.03})), NOTHING)[0]
     assert first.topic == "re-estimation"
     assert "better beyond noise for 1 of 2 kinds of network, worse for 1." in first.text
-    assert "adjusted for 2 comparisons" in first.text
+    assert "Intervals take one scatter for all and are adjusted for 2 comparisons." in first.text
     assert "norm batch 2: 0.5200 as it stands, 0.5700 re-estimated: +0.0500 (95 % +0.0" in first.items[0]
     assert "over 3 trainings" in first.items[0]
+
+
+def test_where_there_are_no_intervals_none_are_spoken_of() -> None:
+    """One training of each kind, no evidence: no scatter, nothing adjusted."""
+    first = axis_findings(the_one(study({2: 0.05, 8: -0.03}, n_seeds=1)), NOTHING)[0]
+    assert "better beyond noise for 0 of 2 kinds of network, worse for 0." in first.text
+    assert "ntervals" not in first.text
+    assert "nothing says how certain that is" in first.items[0]
 
 
 def test_scatter_over_trainings_hides_a_small_gain() -> None:
