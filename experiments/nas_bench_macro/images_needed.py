@@ -2,9 +2,10 @@
 
     python images_needed.py OUT [-o FILE] [--figures FOLDER]
 
-OUT is a folder of `bnrecal rank` with eval at several counts of images, and truth. For each rule and batch
-size: tau-b against the truth by images, and what it lacks to that at the largest count, paired over the same
-resamples of architectures; tau-b between the two orders themselves.
+OUT is a folder of `bnrecal rank` with eval at several counts of images, and truth. Every judge beside the
+reference, eval by most images (of these the closest to the truth): tau-b with the truth, what it lacks to the
+reference's over the same resamples of architectures, tau-b between the two orders. For each rule and batch
+size with several counts of images: from which on none is told from its largest.
 """
 
 import argparse
@@ -56,41 +57,46 @@ def enough(ranking: Ranking, rungs: dict[int, str]) -> int | None:
     return found
 
 
+def reference(ranking: Ranking, ladders: Ladders) -> str:
+    """Of the judges by most images the closest to the truth."""
+    most = max(n for rungs in ladders.values() for n in rungs)
+    found = [rungs[most] for rungs in ladders.values() if most in rungs]
+    return max(found, key=lambda name: ranking.against[name].kendall.value)
+
+
 def text(judged: Judged) -> str:
     ranking = judged.ranking
     assert ranking is not None, "a ranking of three architectures or more"
     assert ranking.against, "needs --truth"
-    parts = [
-        f"# How many images a ranking needs\n\n{len(ranking.archs):,} architectures, against {judged.truth}."
+    ladders = ladders_of(judged)
+    first = reference(ranking, ladders)
+    names = [name for rungs in ladders.values() for name in rungs.values()]
+    names += [judge.name for judge in judged.judges if judge.name not in names]
+    rows = []
+    for name in names:
+        tau = ranking.against[name].kendall
+        row = [name, f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}]", "", ""]
+        if name != first:
+            lack = lacks(ranking, name, first)
+            same = ranking.between.get((name, first)) or ranking.between[first, name]
+            row[2:] = [f"{lack.value:+.3f} [{lack.low:+.3f}, {lack.high:+.3f}]", f"{same.kendall.value:.3f}"]
+        rows.append(row)
+    headers = ["judge", "tau-b with the truth", f"lacks to {first}", "tau-b with its order"]
+    sentences = [
+        f"- {rule}: {_sentence(ranking, rungs)}" for rule, rungs in ladders.items() if len(rungs) > 1
     ]
-    for rule, rungs in ladders_of(judged).items():
-        most = max(rungs)
-        rows = []
-        for n, name in rungs.items():
-            tau = ranking.against[name].kendall
-            row = [f"{n:,}", f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}]"]
-            if n != most:
-                lack = lacks(ranking, name, rungs[most])
-                same = ranking.between.get((name, rungs[most])) or ranking.between[rungs[most], name]
-                row += [f"{lack.value:+.3f} [{lack.low:+.3f}, {lack.high:+.3f}]", f"{same.kendall.value:.3f}"]
-            rows.append([*row, *[""] * (4 - len(row))])
-        headers = [
-            "images",
-            "tau-b with the truth",
-            f"lacks to {most:,}",
-            f"tau-b with the order at {most:,}",
-        ]
-        parts.append(f"## {rule}\n\n{table(headers, rows)}\n\n{_sentence(ranking, rungs)}")
-    return "\n\n".join(parts) + "\n"
+    return (
+        "# How many images a ranking needs\n\n"
+        f"{len(ranking.archs):,} architectures, against {judged.truth}. 95 % intervals over architectures; "
+        f"those of differences hold at once.\n\n{table(headers, rows)}\n\n" + "\n".join(sentences) + "\n"
+    )
 
 
 def _sentence(ranking: Ranking, rungs: dict[int, str]) -> str:
-    if len(rungs) < 2:
-        return "One count of images: nothing to compare."
     n, most = enough(ranking, rungs), max(rungs)
     if n is None:
-        return f"Every count is told from {most:,} images beyond noise."
-    return f"From {n:,} images on the agreement with the truth is not told from that at {most:,}."
+        return f"every count is told from {most:,} images beyond noise."
+    return f"from {n:,} images on the agreement with the truth is not told from that at {most:,}."
 
 
 def picture(judged: Judged) -> Picture:

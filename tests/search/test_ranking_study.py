@@ -101,8 +101,9 @@ def test_from_images_to_the_answer(bnrecal: Callable[..., Any], tmp_path: Path) 
     assert again.code == 0, again.out
     assert again.out.count("equal") == 20
     said = run(tmp_path, "images_needed.py", "results", "--figures", "figures")
-    assert "## pooled bs 8" in said
-    assert "tau-b with the order at 16" in said
+    assert "lacks to eval pooled bs 8 n 16" in said
+    assert "\n| flops " in said
+    assert "- pooled bs 8: " in said
     assert "is not told from that at 16" in said or "is told from 16 images beyond noise" in said
     assert (tmp_path / "figures/ranking-by-images.svg").is_file()
 
