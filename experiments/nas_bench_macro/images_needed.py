@@ -25,16 +25,17 @@ from bnrecal.store.truth import kept_truth
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Ladders = dict[str, dict[int, str]]  # rule and batch size -> images -> the judge's name
+Ladders = dict[str, dict[int, str]]  # rule, batch size, order -> images -> the judge's name
 
 
 def ladders_of(judged: Judged) -> Ladders:
-    """The judges "eval RULE bs B n N", by rule and batch size."""
+    """The judges "eval RULE bs B n N", by rule, batch size and order ("seed S", where there are several)."""
     found: Ladders = defaultdict(dict)
     for judge in judged.judges:
         if judge.name.startswith("eval "):
-            rule, _, n = judge.name.removeprefix("eval ").rpartition(" n ")
-            found[rule][int(n.replace(",", ""))] = judge.name
+            rule, _, rest = judge.name.removeprefix("eval ").rpartition(" n ")
+            n, _, order = rest.partition(" ")
+            found[f"{rule} {order}".strip()][int(n.replace(",", ""))] = judge.name
     return {rule: dict(sorted(rungs.items())) for rule, rungs in found.items()}
 
 

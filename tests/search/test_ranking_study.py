@@ -122,3 +122,18 @@ def test_enough_images_are_those_from_which_nothing_is_told_apart() -> None:
     assert needed.enough(ranking(a=True, b=True, c=True), rungs) == 1
     assert needed.enough(ranking(a=True, b=False, c=True), rungs) == 4
     assert needed.enough(ranking(a=True, b=True, c=False), rungs) is None
+
+
+def test_orders_of_the_images_have_ladders_of_their_own() -> None:
+    """Judges of several seeds are not mixed, and those of none keep their names."""
+    needed = script(MACRO / "images_needed.py")
+    from bnrecal.report.analysis.judged import Judge, Judged
+
+    names = ["stored", "eval pooled bs 64 n 1,024 seed 0", "eval pooled bs 64 n 64 seed 0"]
+    names += ["eval pooled bs 64 n 64 seed 1", "eval ema bs 8 n 16"]
+    found = needed.ladders_of(Judged("", tuple(Judge(name, {}, 0) for name in names), None))
+    assert found == {
+        "pooled bs 64 seed 0": {64: names[2], 1024: names[1]},
+        "pooled bs 64 seed 1": {64: names[3]},
+        "ema bs 8": {16: names[4]},
+    }
