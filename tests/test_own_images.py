@@ -137,6 +137,11 @@ def noisy(image):
     return image.resize((16, 16)).rotate(random.choice([0, 90, 180, 270]))
 
 
+def seldom(image):
+    import random
+    return evaluation(image).rotate(180 if random.random() < 0.25 else 0)
+
+
 def floats(image):
     return torch.zeros(3, 16, 16)
 
@@ -240,9 +245,10 @@ def test_transforms_of_the_users(bnrecal: Callable[..., object], users_project: 
     sets = folder_options(Path("images"))[:-2]
     common = (*sets, "--model", f"{users_project}:plain", "--bs", 8, "--samples", 16)
     assert bnrecal("sweep", *common, "--transforms", f"{users_project}:evaluation").code == 0
-    noisy = bnrecal("sweep", *common, "--transforms", f"{users_project}:noisy")
-    assert noisy.code == 2
-    assert "noisy is random (two views of one image differ)" in noisy.err
+    for name in ("noisy", "seldom"):
+        refused = bnrecal("sweep", *common, "--transforms", f"{users_project}:{name}")
+        assert refused.code == 2
+        assert f"{name} is random (two views of one image differ)" in refused.err
     asked = (*common, "--transforms", f"{users_project}:noisy", "--allow-random-transforms")
     assert bnrecal("sweep", *asked, "--out", "a").code == 0
     assert bnrecal("sweep", *asked, "--out", "b", "--cache-limit", 0).code == 0  # each view is drawn but once
