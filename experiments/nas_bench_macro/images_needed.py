@@ -113,7 +113,10 @@ def picture(judged: Judged) -> Picture:
                 tau = ranking.against[name].kendall.value
                 axes.axhline(tau, color=MUTED, linewidth=0.8, linestyle=":")
                 axes.annotate(name, (1, tau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        counts = sorted({n for rungs in ladders_of(judged).values() for n in rungs})
         axes.set_xscale("log", base=2)
+        axes.set_xticks(counts, [f"{n:,}" for n in counts])  # matplotlib's own labels are formulas
+        axes.minorticks_off()
         axes.set_xlabel("calibration images")
         axes.set_ylabel("tau-b with the truth")
         axes.legend(frameon=False, fontsize=8)

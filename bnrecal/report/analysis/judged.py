@@ -1,16 +1,17 @@
 """What judges said of architectures, put together from rows: `bnrecal rank` and reports of its folders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from bnrecal.report.analysis.finding import WARM, start_left
 from bnrecal.report.analysis.wording import counted
 from bnrecal.search.ranking import FEWEST, Ranking, rank
 from bnrecal.search.truth import Truth
-from bnrecal.store.provenance import trained_how
+from bnrecal.store.provenance import trained_apart
 from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import STORED, metric_name, short_rule
-from bnrecal.study.cells import is_judgement
+from bnrecal.study.cells import is_judgement, n_updates
 
 _OF_SETTING = ("estimator", "momentum", "batch_size", "n_samples", "seed", "trained")
 
@@ -23,6 +24,7 @@ class Judge:
     values: Mapping[str, float]
     seconds: float  # what all its figures took
     n_failed: int = 0
+    start_left: float = 0.0  # share of their start that its statistics still hold: of eval by ema alone
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,22 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
         for judge in compared
         if judge.n_failed
     ]
+    notes += [
+        f"{judge.name} ranks by statistics that are still {100 * judge.start_left:.2g} % their start, which "
+        "can turn an order round; give it more images, a smaller batch or another estimator"
+        for judge in compared
+        if judge.start_left > WARM
+    ]
     ranking = rank({judge.name: judge.values for judge in compared}, truth) if most >= FEWEST else None
     if ranking is None:
         notes.append(f"{counted(most, 'architecture')}: order and agreement need {FEWEST}")
     elif len(ranking.archs) < most:
         whom = "every judge and the truth know" if truth else "every judge knows"
         notes.append(f"of {most:,} architectures {whom} {len(ranking.archs):,}, and these are compared")
+    trainings = {row.get("trained"): row for row in rows if _is_judged(row)}
+    common, _ = trained_apart(list(trainings.values()))
+    if common:
+        notes.append(f"every training had {common}")
     metrics = dict.fromkeys((row["task"], row["metric"]) for row in rows if _is_judged(row))
     what = ", ".join(f"{task} ({metric_name(metric)})" for task, metric in metrics)
     true = None if truth is None else truth.values
@@ -79,7 +91,10 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
 
 
 def judges_of(rows: Iterable[Row]) -> list[Judge]:
-    """Every judge at every setting: those that were measured first, then in the order of rows."""
+    """Every judge at every setting: those that were measured first, then in the order of rows.
+
+    One that says the same of every training (a cost) stands once.
+    """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if _is_judged(row):
@@ -87,15 +102,32 @@ def judges_of(rows: Iterable[Row]) -> list[Judge]:
     groups = dict(sorted(groups.items(), key=lambda item: is_judgement(item[1][0])))
     firsts = [group[0] for group in groups.values()]
     seeds = len({row["seed"] for row in firsts if is_evaluated(row)} - {None}) > 1
-    trained = trained_how(firsts)
+    _, trained = trained_apart(firsts)
     several = len(set(trained)) > 1
-    found = []
+    found: dict[str, list[tuple[str, Judge]]] = {}
     for first, how, group in zip(firsts, trained, groups.values(), strict=True):
         done = [row for row in group if row["status"] == "done"]
         values = {row["arch"]: float(row["eval" if is_evaluated(row) else "score"]) for row in done}
-        name = named(first, seeds) + (f", {how}" if several and how else "")
-        found.append(Judge(name, values, sum(row["total_s"] for row in done), len(group) - len(done)))
-    return found
+        name = named(first, seeds)
+        seconds = sum(row["total_s"] for row in done)
+        judge = Judge(name, values, seconds, len(group) - len(done), _start_left(first))
+        found.setdefault(name, []).append((how, judge))
+    return [judge for alike in found.values() for judge in _told_apart(alike, several)]
+
+
+def _told_apart(alike: Sequence[tuple[str, Judge]], several: bool) -> list[Judge]:
+    """Judges of one name, each by the recipe that it speaks of; one of them where all say the same."""
+    judges = [judge for _, judge in alike]
+    if len(judges) > 1 and all(judge.values == judges[0].values for judge in judges):
+        seconds, n_failed = (sum(of) for of in zip(*((j.seconds, j.n_failed) for j in judges), strict=True))
+        return [Judge(judges[0].name, judges[0].values, seconds, int(n_failed))]
+    return [replace(judge, name=f"{judge.name}, {how}") if several and how else judge for how, judge in alike]
+
+
+def _start_left(row: Row) -> float:
+    if not is_evaluated(row) or row["estimator"] != "ema" or row["momentum"] is None:
+        return 0.0
+    return start_left(row["momentum"], n_updates(row["n_samples"], row["batch_size"]))
 
 
 def _is_judged(row: Row) -> bool:
