@@ -135,7 +135,11 @@ def test_readme_on_a_package_index_leads_to_the_repository(wheel: Path) -> None:
         re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text),
     )
     assert len(links) > 10
-    figures = ("published_grid/figures/law.svg", "small_batches/figures/small-batches.svg")
+    figures = (
+        "published_grid/figures/law.svg",
+        "small_batches/figures/small-batches.svg",
+        "ranking/figures/ranking-by-images.svg",
+    )
     assert pictures == [f"{raw}/main/results/{figure}" for figure in figures]
     for link in links + pictures:
         if link.startswith(home) or link in pictures:

@@ -11,7 +11,7 @@ from bnrecal.cli.sweep import sweep
 from bnrecal.store.provenance import recipe_of
 from bnrecal.store.rows import COLUMNS, KINDS, line_of, parse_row
 from bnrecal.study.axes import AXES, AXIS, LATER, MEASURED_ON, OPTIONS, TOLERANCE, Axis
-from bnrecal.study.cells import TRAIN, Cell, Training
+from bnrecal.study.cells import TRAIN, Cell, Judgement, Training, is_judgement
 from bnrecal.study.selection import NAMES
 from bnrecal.study.study import Study, make_study
 
@@ -119,7 +119,7 @@ def test_filters_know_every_field_of_a_cell_by_both_names() -> None:
 
 @pytest.mark.parametrize("file", sorted(RESULTS.rglob("rows.jsonl")), ids=lambda file: file.parent.name)
 def test_stored_rows_are_read_and_keep_their_keys(file: Path) -> None:
-    """Every stored row's key is the digest of what the row says, by today's cells, trainings and recipes."""
+    """Every stored row's key is the digest of what the row says, by today's cells, judgements and trainings."""
     rows = [parse_row(line, str(file)) for line in file.read_bytes().splitlines(keepends=True)]
     assert rows
     trainings = {row["key"]: _training(row) for row in rows if row.get("kind") == TRAIN}
@@ -128,8 +128,13 @@ def test_stored_rows_are_read_and_keep_their_keys(file: Path) -> None:
         if row.get("kind") == TRAIN:
             assert trainings[row["key"]].key == row["key"]
             continue
+        trained = trainings.get(row.get("trained"))
+        if is_judgement(row):
+            said = {field.name: row[field.name] for field in fields(Judgement) if field.name in row}
+            assert Judgement(**{**said, "trained": trained}).key == row["key"]
+            continue
         known = {field.name: row[field.name] for field in fields(Cell) if field.name not in LATER}
-        assert Cell(**known, trained=trainings.get(row.get("trained"))).key == row["key"]
+        assert Cell(**known, trained=trained).key == row["key"]
 
 
 def _training(row: dict[str, Any]) -> Training:
