@@ -119,7 +119,7 @@ def test_filters_know_every_field_of_a_cell_by_both_names() -> None:
 
 @pytest.mark.parametrize("file", sorted(RESULTS.rglob("rows.jsonl")), ids=lambda file: file.parent.name)
 def test_stored_rows_are_read_and_keep_their_keys(file: Path) -> None:
-    """Every stored row's key is the digest of what the row says, by today's cells, judgements and trainings."""
+    """Every stored key is the digest of what its row says, by today's cells, judgements and trainings."""
     rows = [parse_row(line, str(file)) for line in file.read_bytes().splitlines(keepends=True)]
     assert rows
     trainings = {row["key"]: _training(row) for row in rows if row.get("kind") == TRAIN}
