@@ -6,6 +6,7 @@ from typing import Any
 
 from bnrecal.report.analysis.finding import WARM, start_left
 from bnrecal.report.analysis.wording import counted
+from bnrecal.search.judges import MEASURED
 from bnrecal.search.ranking import FEWEST, Ranking, rank
 from bnrecal.search.truth import Truth
 from bnrecal.store.provenance import trained_apart
@@ -116,15 +117,18 @@ def judges_of(rows: Iterable[Row]) -> list[Judge]:
 
 
 def _told_apart(alike: Sequence[tuple[str, Judge]], several: bool) -> list[Judge]:
-    """Judges of one name, each by the recipe that it speaks of; one of them where all say the same."""
+    """Judges of one name, each by the recipe that it speaks of; one where all say the same without images."""
     judges = [judge for _, judge in alike]
-    if len(judges) > 1 and all(judge.values == judges[0].values for judge in judges):
-        seconds, n_failed = (sum(of) for of in zip(*((j.seconds, j.n_failed) for j in judges), strict=True))
-        return [Judge(judges[0].name, judges[0].values, seconds, int(n_failed))]
+    first, *others = judges
+    is_measured = first.name.split()[0] in MEASURED
+    if others and not is_measured and all(judge.values == first.values for judge in others):
+        seconds, n_failed = sum(judge.seconds for judge in judges), sum(judge.n_failed for judge in judges)
+        return [replace(first, seconds=seconds, n_failed=n_failed)]
     return [replace(judge, name=f"{judge.name}, {how}") if several and how else judge for how, judge in alike]
 
 
 def _start_left(row: Row) -> float:
+    """The share of the statistics from before the first image that the row's exponential average holds."""
     if not is_evaluated(row) or row["estimator"] != "ema" or row["momentum"] is None:
         return 0.0
     return start_left(row["momentum"], n_updates(row["n_samples"], row["batch_size"]))
