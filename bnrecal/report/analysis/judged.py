@@ -6,7 +6,6 @@ from typing import Any
 
 from bnrecal.report.analysis.finding import WARM, start_left
 from bnrecal.report.analysis.wording import counted
-from bnrecal.search.judges import MEASURED
 from bnrecal.search.ranking import FEWEST, Ranking, rank
 from bnrecal.search.truth import Truth
 from bnrecal.store.provenance import trained_apart
@@ -105,22 +104,28 @@ def judges_of(rows: Iterable[Row]) -> list[Judge]:
     seeds = len({row["seed"] for row in firsts if is_evaluated(row)} - {None}) > 1
     _, trained = trained_apart(firsts)
     several = len(set(trained)) > 1
-    found: dict[str, list[tuple[str, Judge]]] = {}
+    found: dict[tuple[str, bool], list[tuple[str, Judge]]] = {}
     for first, how, group in zip(firsts, trained, groups.values(), strict=True):
         done = [row for row in group if row["status"] == "done"]
         values = {row["arch"]: float(row["eval" if is_evaluated(row) else "score"]) for row in done}
         name = named(first, seeds)
         seconds = sum(row["total_s"] for row in done)
         judge = Judge(name, values, seconds, len(group) - len(done), _start_left(first))
-        found.setdefault(name, []).append((how, judge))
-    return [judge for alike in found.values() for judge in _told_apart(alike, several)]
+        found.setdefault((name, is_evaluated(first)), []).append((how, judge))
+    return [
+        judge
+        for (_, is_measured), alike in found.items()
+        for judge in _told_apart(alike, several, is_measured)
+    ]
 
 
-def _told_apart(alike: Sequence[tuple[str, Judge]], several: bool) -> list[Judge]:
-    """Judges of one name, each by the recipe that it speaks of; one where all say the same without images."""
+def _told_apart(alike: Sequence[tuple[str, Judge]], several: bool, is_measured: bool) -> list[Judge]:
+    """Judges of one name, each by the recipe that it speaks of; one where all say the same without images.
+
+    Measured ones stay apart even so: accuracies of two trainings may be equal, and are two findings.
+    """
     judges = [judge for _, judge in alike]
     first, *others = judges
-    is_measured = first.name.split()[0] in MEASURED
     if others and not is_measured and all(judge.values == first.values for judge in others):
         seconds, n_failed = sum(judge.seconds for judge in judges), sum(judge.n_failed for judge in judges)
         return [replace(first, seconds=seconds, n_failed=n_failed)]

@@ -1,0 +1,59 @@
+"""Judges put together from rows: what stands once and what stands for each training."""
+
+from typing import Any
+
+from bnrecal.report.analysis.judged import judges_of
+from tests.report.test_report import row
+
+ARCHS = ("a0", "a1", "a2")
+
+
+def evaluated(epochs: int, figures: dict[str, float]) -> list[dict[str, Any]]:
+    """Pooled 64 images of a supernet that a study trained."""
+    trained = {"trained": f"t{epochs}", "recipe": {"epochs": epochs, "batch_size": 16}}
+    return [
+        {**row(arch, 16, 64, 0.1, eval=value, estimator="pooled", momentum=None), **trained}
+        for arch, value in figures.items()
+    ]
+
+
+def judged(judge: str, epochs: int, figures: dict[str, float]) -> list[dict[str, Any]]:
+    return [
+        {
+            **found,
+            "kind": "judge",
+            "judge": judge,
+            "score": found.pop("eval"),
+            "key": f"{judge}{epochs}{found['arch']}",
+            "total_s": 2.0,
+        }
+        for found in evaluated(epochs, figures)
+    ]
+
+
+def names_and_values(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    return {judge.name: list(judge.values.values()) for judge in judges_of(rows)}
+
+
+def test_a_cost_that_every_training_shares_stands_once() -> None:
+    """FLOPs of two trainings are one judge of both times; where one figure differs, as of bn, two."""
+    same = dict.fromkeys(ARCHS, 3.0)
+    (flops,) = judges_of(judged("flops", 1, same) + judged("flops", 2, same))
+    assert (flops.name, flops.seconds) == ("flops", 12)
+    apart = names_and_values(judged("bn", 1, same) + judged("bn", 2, {**same, "a2": 4.0}))
+    assert apart == {"bn, epochs 1": [3, 3, 3], "bn, epochs 2": [3, 3, 4]}
+
+
+def test_equal_accuracies_of_two_trainings_are_two_findings() -> None:
+    """Evals that agree to the last bit, as at chance, stay two judges, each with its recipe."""
+    chance = dict.fromkeys(ARCHS, 0.1)
+    found = names_and_values(evaluated(1, chance) + evaluated(2, chance))
+    assert found == {
+        "eval pooled bs 16 n 64, epochs 1": [0.1] * 3,
+        "eval pooled bs 16 n 64, epochs 2": [0.1] * 3,
+    }
+
+
+def test_one_training_needs_no_name() -> None:
+    """A single recipe goes into the notes, not into the judge's name."""
+    assert list(names_and_values(evaluated(2, dict.fromkeys(ARCHS, 0.5)))) == ["eval pooled bs 16 n 64"]
