@@ -27,6 +27,12 @@ class NotANumberError(BnrecalError):
     """The network gave NaN or infinity: its weights or its images are at fault, or its precision."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """ "ValueError: its first line", for what somebody else's code raised."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def unknown_choice(kind: str, value: object, valid: Iterable[str], place: str = "") -> BnrecalError:
     """The error for a name that is not in a table, listing the names that are."""
     where = f"{place}: " if place else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bnrecal.errors import BnrecalError
+from bnrecal.errors import BnrecalError, in_a_line
 from bnrecal.executors.training import Said
 from bnrecal.networks.network import Network
 
@@ -37,12 +37,7 @@ def watched(network: Network, watch: Callable[[], None]) -> Network:
 
 def reason_of(error: BaseException) -> str:
     """What is told of an error; where it is a bug or of a broken network, with the place."""
-    return str(error) if isinstance(error, BnrecalError) else f"{_first_line(error)} ({_place(error)})"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return str(error) if isinstance(error, BnrecalError) else f"{in_a_line(error)} ({_place(error)})"
 
 
 def _place(error: BaseException) -> str:

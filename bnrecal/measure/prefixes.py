@@ -13,14 +13,15 @@ one walk (neither `exact` nor `stored`). Everything else goes the old way: `grou
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnrecal.errors import BnrecalError
+from bnrecal.errors import BnrecalError, in_a_line
 from bnrecal.networks.forward import plain_forward
 from bnrecal.networks.network import Network, NetworkSource
 from bnrecal.recalibration.estimators import ESTIMATORS
@@ -80,8 +81,7 @@ def grouped(
     """(groups of cells for `measure_group` in together.py, cells that go the old way).
 
     Cells of a group differ in `arch` alone; they are put in the order of their chains, so that
-    neighbours share the longest beginnings, and cut into groups of `size`. Raises BnrecalError if a chain
-    is not what its network computes.
+    neighbours share the longest beginnings, and cut into groups of `size`.
     """
     chains: dict[str, Chain | None] = {}
     sets: dict[Cell, list[Cell]] = {}
@@ -108,26 +108,63 @@ def grouped(
     return groups, alone
 
 
-def check_chain(network: Network, chain: Chain, images: Tensor) -> None:
-    """Refuse a chain that does not compute what the built network does, or a link that changes its input.
+def broken_chains(
+    roots: Sequence[Node], network_of: Callable[[int], Network], images: Tensor
+) -> dict[int, BnrecalError]:
+    """The subnets whose chain does not compute what `network_of(subnet)` does, with what is wrong.
 
-    Tried on `images` (images, channels, height, width) in eval mode. Raises BnrecalError.
+    Every link of the tree is tried, copied by itself as it is for measuring, on `images` (images, channels,
+    height, width) in eval mode: it must leave its input alone, which others read as well, and what comes
+    out at the end must be what the built network gives. Both run the same kernels; 1e-4 of the value is left
+    for another order of additions.
     """
-    place = f"chain of {type(network.module).__name__}"
-    if getattr(network.forward, "__wrapped__", network.forward) is not plain_forward:
-        raise BnrecalError(f"{place}: the network has a forward of its own, and chains run module by module")
-    find_layers(network.module)
+    broken: dict[int, BnrecalError] = {}
+
+    def descend(node: Node, x: Any) -> None:
+        link, place = copy.deepcopy(node.link).eval(), f"link {node.depth} ({type(node.link).__name__})"
+        given = x.clone() if isinstance(x, Tensor) else x  # siblings see what came in
+        version = given._version if isinstance(x, Tensor) else None
+        try:
+            y = link(given)
+        except Exception as error:
+            broken.update(dict.fromkeys(node.members, _no_chain(f"{place} raised {in_a_line(error)}")))
+            return
+        if version is not None and given._version != version:
+            changed = f"{place} changes its input in place, which others read as well"
+            broken.update(dict.fromkeys(node.members, _no_chain(changed)))
+            return
+        for member in node.ends:
+            wrong = _unlike(network_of, member, y, images)
+            if wrong is not None:
+                broken[member] = wrong
+        for child in node.below.values():
+            descend(child, y)
+
     with torch.no_grad():
-        x = images
-        for depth, link in enumerate(copy.deepcopy(chain)):
-            version, y = x._version, link.eval()(x)
-            if x._version != version:
-                raise BnrecalError(
-                    f"{place}: link {depth} ({type(link).__name__}) changes its input in place, which others "
-                    "read as well"
-                )
-            x = y
-        expected = copy.deepcopy(network.module).eval()(images)
-    same = isinstance(x, Tensor) and isinstance(expected, Tensor) and x.shape == expected.shape
-    if not (same and torch.allclose(x, expected, rtol=1e-4, atol=1e-5, equal_nan=True)):
-        raise BnrecalError(f"{place}: run one after another its links do not give what the network gives")
+        for root in roots:
+            descend(root, images)
+    return broken
+
+
+def _unlike(
+    network_of: Callable[[int], Network], member: int, found: Any, images: Tensor
+) -> BnrecalError | None:
+    """What is wrong with `found` as the output of this subnet."""
+    try:
+        network = network_of(member)
+        if getattr(network.forward, "__wrapped__", network.forward) is not plain_forward:
+            return _no_chain("the network has a forward of its own, and chains run module by module")
+        find_layers(network.module)
+        expected = network.module.eval()(images)
+    except Exception as error:
+        return (
+            error if isinstance(error, BnrecalError) else _no_chain(f"{in_a_line(error)}, built as a whole")
+        )
+    same = isinstance(found, Tensor) and isinstance(expected, Tensor) and found.shape == expected.shape
+    if same and torch.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+        return None
+    return _no_chain("run one after another its links do not give what the network gives")
+
+
+def _no_chain(reason: str) -> BnrecalError:
+    return BnrecalError(f"chain(arch) of the supernet: {reason}")

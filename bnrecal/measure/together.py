@@ -24,7 +24,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.host.device import now_s
 from bnrecal.measure.images import CalibrationBatches, ForwardSize, Parts, check_numbers, read_ahead, to_input
 from bnrecal.measure.measured import Measured, measured
-from bnrecal.measure.prefixes import Node, chain_of, check_chain, grouped, tree_of
+from bnrecal.measure.prefixes import Node, broken_chains, chain_of, grouped, tree_of
 from bnrecal.measure.recalibrated import OnImages
 from bnrecal.metrics.boxes import Detections
 from bnrecal.metrics.map50 import from_evidence
@@ -47,7 +47,7 @@ def measure_group(
     """Yield every cell of a group of `grouped` with its figures, or with the error of what it runs through.
 
     Seconds are the cell's share: a node's time is divided evenly among the subnets that run through it.
-    Raises BnrecalError as `check_chain`.
+    A subnet whose chain is not what its network computes is such an error.
     """
     group = Group(cells, task, source, device)
     group.calibrate(on_images)
@@ -72,13 +72,12 @@ class Group:
         self.predict = network.predict
         assert cells[0].seed is not None
         self.ids = task.order(cells[0].seed)[: cells[0].n_samples]
-        two = to_input(task, task.calibration_images(self.ids[:2]), torch.device("cpu"))
-        check_chain(network, chains[0] or (), two)
         self.roots = tree_of([chain or () for chain in chains])
         self.in_training = any(m.training for link in chains[0] or () for m in link.modules())
         self.size = ForwardSize(device)
         self.parts: list[Parts] = [[] for _ in cells]
-        self.failures: dict[int, BnrecalError] = {}
+        two = to_input(task, task.calibration_images(self.ids[:2]), torch.device("cpu"))
+        self.failures = broken_chains(self.roots, lambda k: source.build(cells[k].arch), two)
         self.out: set[int] = set()  # subnets that are evaluated no more
         self._holders: dict[tuple[int, int], nn.Module] = {}
         self.setup_s = (now_s(device) - started) / len(cells)
@@ -150,6 +149,8 @@ class Group:
         return measured(self.cells[member], None, evaluated, seconds, evidence, self.size.n_images)
 
     def _calibrate(self, node: Node, inputs: list[Tensor], on_images: OnImages) -> None:
+        if not any(self.is_in(k) for k in node.members):
+            return
         t0 = now_s(self.device)
         try:
             outputs = self._walked(node, inputs)

@@ -5,6 +5,7 @@ A resample is a vector of weights: how often each image was drawn. What a cell k
 with the same images see the same resamples, so differences between cells are paired.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,17 +19,20 @@ from bnrecal.metrics.map50 import RECALLS
 N_RESAMPLES = 1000
 SEED = 20211118
 ABREAST = 64  # resamples worked on together: their sums then stay in the processor's cache
+_IMAGES = 256  # images whose weights are made floats at a time, for the same reason
 
 Evidence = Mapping[str, NDArray[Any]]
 Weights = NDArray[np.int32]  # (images, resamples)
 
 
+@functools.lru_cache(maxsize=1)  # every cell of a report asks for the same
 def draw(n_images: int, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Weights:
-    """How often each image occurs in each of `n_resamples` draws of `n_images` with replacement."""
+    """How often each image occurs in each of `n_resamples` draws of all with replacement; read-only."""
     random = np.random.Generator(np.random.PCG64(seed))
     weights = np.empty((n_images, n_resamples), np.int32)
     for k in range(n_resamples):
         weights[:, k] = np.bincount(random.integers(0, n_images, n_images), minlength=n_images)
+    weights.setflags(write=False)
     return weights
 
 
@@ -49,10 +53,22 @@ def resampled(evidence: Evidence, weights: Weights) -> Float64s:
     if n_images(evidence) != len(weights):
         raise BnrecalError(f"evidence of {n_images(evidence)} images, weights of {len(weights)}")
     if "correct" in evidence:
-        share: Float64s = evidence["correct"].astype(np.float64) @ weights / weights.sum(0)
-        return share
+        return _share_correct(evidence["correct"], weights)
     parts = [weights[:, k : k + ABREAST] for k in range(0, weights.shape[1], ABREAST)]
     return np.concatenate([_map50(evidence, np.ascontiguousarray(part)) for part in parts])
+
+
+def _share_correct(correct: NDArray[Any], weights: Weights) -> Float64s:
+    """Correct images drawn, of all that are: both sums are whole numbers, exact in float32 below 2^24."""
+    kind = np.float32 if int(weights.sum(0, dtype=np.int64).max(initial=0)) < 2**24 else np.float64
+    counted = np.stack([correct, np.ones(len(correct))]).astype(kind)
+    sums = np.zeros((2, weights.shape[1]), kind)
+    for at in range(0, len(weights), _IMAGES):
+        rows = slice(at, at + _IMAGES)
+        sums += counted[:, rows] @ weights[rows].astype(kind)
+    right, drawn = sums.astype(np.float64)
+    share: Float64s = right / drawn
+    return share
 
 
 def _map50(evidence: Evidence, weights: Weights) -> Float64s:

@@ -1,15 +1,14 @@
 """Chains of modules and the tree of their beginnings."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pytest
 import torch
 from torch import nn
 
 from bnrecal import networks
-from bnrecal.errors import BnrecalError
-from bnrecal.measure.prefixes import Chain, chain_of, check_chain, grouped, n_nodes, tree_of
+from bnrecal.measure.prefixes import Chain, broken_chains, chain_of, grouped, n_nodes, tree_of
 from bnrecal.networks.embedded import EmbeddedSupernet
 from bnrecal.networks.network import Network
 from bnrecal.plan.grid import cells_of
@@ -80,15 +79,48 @@ def network() -> Network:
     return networks.get().build("arch1")
 
 
-def test_chains_that_are_not_the_network_are_refused() -> None:
-    """A link missing, a link that changes its input in place, and a forward of the network's own."""
+def said_of(chains: Sequence[Chain], built: Sequence[Network]) -> dict[int, str]:
+    """What `broken_chains` says of each."""
     images = torch.randn(2, 1, 64, 64)
+    return {k: str(error) for k, error in broken_chains(tree_of(chains), built.__getitem__, images).items()}
+
+
+def test_chains_that_are_not_the_network_are_found() -> None:
+    """A link missing, a link that changes its input in place, one that raises, and a forward of the
+    network's own; the whole chain beside each of them is not at fault."""
     whole = tuple(network().module.children())
-    check_chain(network(), whole, images)
-    shorter = (*whole[:2], *whole[3:])
-    with pytest.raises(BnrecalError, match="do not give what the network gives"):
-        check_chain(network(), shorter, images)
-    with pytest.raises(BnrecalError, match=r"link 1 \(ReLU\) changes its input in place"):
-        check_chain(network(), (whole[0], nn.ReLU(inplace=True), *whole[1:]), images)
-    with pytest.raises(BnrecalError, match="forward of its own"):
-        check_chain(replace(network(), forward=lambda module, x: module(x)), whole, images)
+    for wrong, reason in (
+        ((*whole[:2], *whole[3:]), "do not give what the network gives"),
+        ((whole[0], nn.ReLU(inplace=True), *whole[1:]), r"link 1 \(ReLU\) changes its input in place"),
+        ((whole[0], nn.Linear(7, 7), *whole[1:]), r"link 1 \(Linear\) raised RuntimeError: "),
+    ):
+        for at in (0, 1):  # whichever stands first in its group
+            chains, said = [whole, whole], {}
+            chains[at] = wrong
+            said = said_of(chains, [network(), network()])
+            assert list(said) == [at]
+            assert re.search(reason, said[at])
+    inner = (whole[0], nn.ReLU(inplace=True), *whole[1:])  # its neighbours' input is not what it made of it
+    assert list(said_of([inner, whole], [network(), network()])) == [0]
+    own = replace(network(), forward=lambda module, x: module(x))
+    assert "forward of its own" in said_of([whole, whole], [network(), own])[1]
+
+
+def test_links_that_speak_to_each_other_are_no_chain() -> None:
+    """State that one link leaves and another reads is lost where each is copied by itself."""
+
+    class Box(nn.Module):
+        def __init__(self, kept: list[torch.Tensor], reads: bool) -> None:
+            super().__init__()
+            self.kept, self.reads = kept, reads
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.reads:
+                self.kept[:] = [x.mean()]
+                return x + 0
+            return x * (1 + self.kept[0]) if self.kept else x + 0
+
+    kept: list[torch.Tensor] = []
+    links = (nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3)), Box(kept, False), Box(kept, True))
+    built = replace(network(), module=nn.Sequential(*links))
+    assert "do not give what the network gives" in said_of([links], [built])[0]
