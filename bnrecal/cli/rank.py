@@ -87,8 +87,8 @@ def rank(
     from bnrecal.store.truth import keep_truth
 
     check_where(judges, running)
-    known = _truth_of(truth)
-    opened = opened_to_rank(*gathered(context, study, options), _usual_archs)
+    opened = _each_once(opened_to_rank(*gathered(context, study, options), _usual_archs))
+    known = _truth_of(truth, opened)
     store = Store(out)
     executor = running.open(opened.study, opened, out)
     plan = planned(opened, store, list(dict.fromkeys(judges)), running.jobs or 1, retry_failed)
@@ -104,7 +104,7 @@ def rank(
         return 0
     store.prepare()
     if known is not None and truth is not None:
-        keep_truth(out, truth.stem, known, opened.study.arch)
+        keep_truth(out, truth.stem, known)
     run(plan, store, executor, running.name)
     hand_over(_answer(plan, store, known, truth, layout), output)
     return failures(plan, store)
@@ -124,10 +124,22 @@ def check_where(judges: Sequence[str], running: Running) -> None:
         raise BnrecalError(f"--judge: {own[0]}: a judge of your own is not taken to a cluster; use -j")
 
 
-def _truth_of(path: Path | None) -> "Truth | None":
-    from bnrecal.search.truth import read_truth
+def _truth_of(path: Path | None, opened: "Opened") -> "Truth | None":
+    """What the file says of these architectures. Raises BnrecalError if that is too little to compare."""
+    from bnrecal.search.ranking import FEWEST
+    from bnrecal.search.truth import in_spelling, read_truth
 
-    return None if path is None else read_truth(path)
+    if path is None:
+        return None
+    archs, whole = opened.study.arch, read_truth(path)
+    found = in_spelling(whole, archs, opened.source.space)
+    if len(found.values) < FEWEST:
+        raise BnrecalError(
+            f"--truth: {path}: knows {len(found.values)} of the {counted(len(archs), 'architecture')} to be "
+            f"ranked, a comparison needs {FEWEST}; names there are such as {next(iter(whole.values))}, here "
+            f"such as {archs[0]}"
+        )
+    return found
 
 
 def opened_to_rank(
@@ -147,6 +159,18 @@ def opened_to_rank(
     usual: dict[str, tuple[int, ...]] = {"samples": (n,), "bs": (min(batch_size, n),)}
     missing = {name: values for name, values in usual.items() if settings.get(name) is None}
     return replace(opened, study=opened.study.model_copy(update=missing))
+
+
+def _each_once(opened: "Opened") -> "Opened":
+    """Of several names of one architecture the first; the others would count as agreeing with it."""
+    from dataclasses import replace
+
+    space, first = opened.source.space, dict[Any, str]()
+    for arch in opened.study.arch:
+        kept = first.setdefault(arch if space is None else space.decode(arch), arch)
+        if kept != arch:
+            note(f"{arch} is {kept}, which is ranked once")
+    return replace(opened, study=opened.study.model_copy(update={"arch": tuple(first.values())}))
 
 
 def _usual_archs(source: "NetworkSource") -> Sequence[str]:

@@ -3,13 +3,15 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bnrecal.errors import BnrecalError
+from bnrecal.search.space import Choices, Space
 
+_V = TypeVar("_V")
 MEAN, RUNS = "mean_acc", "test_acc"  # NAS-Bench-Macro's names
 
 
@@ -46,11 +48,49 @@ def read_truth(path: Path, place: str = "--truth") -> Truth:
     return truth
 
 
+def in_spelling(truth: Truth, archs: Sequence[str], space: Space | None, place: str = "--truth") -> Truth:
+    """What it says of these architectures, by the names they have here.
+
+    A second name of an architecture ("arch1") is the one the space writes. Raises BnrecalError where two
+    names of one architecture have two values.
+    """
+    if space is None:
+        return Truth(_only(truth.values, archs), _only(truth.runs, archs))
+    known: dict[Choices, str] = {}
+    for name in truth.values:
+        try:
+            choices = space.decode(name)
+        except BnrecalError:
+            continue  # of another space
+        other = known.setdefault(choices, name)
+        if truth.values[other] != truth.values[name]:
+            raise BnrecalError(f"{place}: {other} and {name} are one architecture and have two values")
+    names = {arch: known[choices] for arch in archs if (choices := space.decode(arch)) in known}
+    return Truth(
+        {arch: truth.values[name] for arch, name in names.items()},
+        {arch: truth.runs[name] for arch, name in names.items() if name in truth.runs},
+    )
+
+
+def _only(values: Mapping[str, _V], archs: Sequence[str]) -> dict[str, _V]:
+    return {arch: values[arch] for arch in archs if arch in values}
+
+
 def _of_json(text: str, where: str) -> Truth:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in entries if names.count(name) > 1)
+            raise BnrecalError(f"{where}: {twice} stands there twice")
+        return entries
+
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=once)
     except ValueError as error:
         raise BnrecalError(f"{where} is not JSON: {error}") from None
+    except RecursionError:
+        raise BnrecalError(f"{where} is not JSON of this kind: nested too deeply") from None
     if not isinstance(found, dict):
         raise BnrecalError(f"{where}: holds a {type(found).__name__}; needs an object of architectures")
     values: dict[str, float] = {}
@@ -73,7 +113,15 @@ def _of_json(text: str, where: str) -> Truth:
 def _of_csv(text: str, where: str) -> Truth:
     values: dict[str, float] = {}
     runs: dict[str, tuple[float, ...]] = {}
-    rows = [row for row in csv.reader(text.splitlines()) if row]
+    try:
+        rows = [row for row in csv.reader(text.splitlines()) if row]
+    except csv.Error as error:
+        raise BnrecalError(f"{where} is not CSV: {error}") from None
+    if rows and len(rows[0]) > 1 and _is_number(rows[0][1]):
+        raise BnrecalError(
+            f"{where}: line 1: {rows[0][0]!r} has a value, where column names are to be; put a line such as "
+            "arch,value before it"
+        )
     for at, row in enumerate(rows[1:], 2):
         arch, *numbers = (cell.strip() for cell in row)
         if not numbers:
@@ -87,10 +135,15 @@ def _of_csv(text: str, where: str) -> Truth:
 
 
 def _number(value: Any, where: str, arch: str) -> float:
+    if not _is_number(value):
+        raise BnrecalError(f"{where}: {arch}: {str(value)[:40]!r} is no finite number")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
     try:
         found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if isinstance(value, bool) or not math.isfinite(found):
-        raise BnrecalError(f"{where}: {arch}: {str(value)[:40]!r} is no finite number")
-    return found
+    except (TypeError, ValueError, OverflowError):
+        return False
+    # Python reads 1_0 as 10; nobody writes that in a table
+    return not isinstance(value, bool) and math.isfinite(found) and "_" not in str(value)

@@ -1,7 +1,6 @@
 """True values kept beside the rows they were compared with, so that a report needs nothing else."""
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 
 from bnrecal.errors import BnrecalError
@@ -11,14 +10,16 @@ from bnrecal.search.truth import MEAN, RUNS, Truth, read_truth
 FOLDER = "truth"
 
 
-def keep_truth(out: Path, name: str, truth: Truth, archs: Collection[str]) -> None:
-    """Write what is known of `archs` to OUT/truth/NAME.json, instead of what was kept before."""
-    kept = {
-        arch: {MEAN: truth.values[arch], **({RUNS: list(truth.runs[arch])} if arch in truth.runs else {})}
-        for arch in archs
-        if arch in truth.values
-    }
+def keep_truth(out: Path, name: str, truth: Truth) -> None:
+    """Write it to OUT/truth/NAME.json, beside what was kept of other architectures under that name.
+
+    What was kept under another name goes.
+    """
+    kept = _entries(truth)
     folder = out / FOLDER
+    before = kept_truth(out)
+    if before is not None and before[1] == name and _n_runs(before[0]) == _n_runs(truth):
+        kept = {**_entries(before[0]), **kept}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.json"):
@@ -27,6 +28,17 @@ def keep_truth(out: Path, name: str, truth: Truth, archs: Collection[str]) -> No
         write_whole(folder / f"{name}.json", (json.dumps(kept, indent=0) + "\n").encode())
     except OSError as error:
         raise BnrecalError(f"--out: cannot write to {out}: {error.strerror}") from None
+
+
+def _entries(truth: Truth) -> dict[str, dict[str, object]]:
+    return {
+        arch: {MEAN: value, **({RUNS: list(truth.runs[arch])} if arch in truth.runs else {})}
+        for arch, value in truth.values.items()
+    }
+
+
+def _n_runs(truth: Truth) -> int:
+    return len(next(iter(truth.runs.values()), ()))
 
 
 def kept_truth(out: Path) -> tuple[Truth, str] | None:

@@ -1,6 +1,7 @@
 """`bnrecal rank`: what it measures, keeps and says; and the report of its folder."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,48 @@ def test_judges_are_held_against_the_truth(bnrecal: Callable[..., Any], tmp_path
     depth = found["against_truth"]["holding:depth"]
     assert depth["kendall"]["value"] == pytest.approx(1)
     assert depth["spearman"]["value"] == pytest.approx(1)
-    assert depth["regret"] == {"1": 0, "10": 0}
+    assert depth["regret"] == {"1": 0, "10": None}  # five are fewer than ten
     assert found["ceiling"]["kendall"]["value"] == pytest.approx(1)
     assert found["ceiling"]["n_runs"] == 3
     assert found["against_truth"]["random"]["kendall"]["value"] < 0.99
     truth.unlink()  # the report needs the folder alone
     assert json.loads(bnrecal("report", "results", "--format", "json").out) == found
     text = bnrecal("report", "results").out
-    assert "Closest to the truth: holding:depth" in text
-    assert "random" in text.partition("the difference is noise")[2] + text.partition("beyond noise")[2]
+    assert "5 architectures: who is closest to the truth is not said of fewer than 10" in text
+
+
+def test_a_truth_of_other_architectures_is_refused_before_anything_is_measured(
+    bnrecal: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Names of both sides are told; nothing is written, and a truth that is there stays."""
+    truth = write_truth(tmp_path)
+    assert bnrecal(*SMALL, "--judge", "flops,params", "--truth", truth).code == 0
+    before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
+    other = tmp_path / "other.json"
+    other.write_text('{"000": 1, "001": 2, "002": 3}')
+    ran = bnrecal(*SMALL, "--judge", "eval", "--truth", other)
+    assert ran.code != 0
+    assert (
+        "knows 0 of the 5 architectures to be ranked, a comparison needs 3; names there are such as 000"
+        in ran.err
+    )
+    assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
+    # a store of others beside it: the report has no truth to compare with, and says so
+    assert (
+        bnrecal("rank", "--task", "tiny", "--arch", "random:4", "--judge", "flops,params", "--out", "r").code
+        == 0
+    )
+    shutil.copytree("results/truth", "r/truth")
+    said = bnrecal("report", "r").out.replace("\n", " ")
+    assert "known knows 0 of these architectures; a comparison needs 3" in said
+
+
+def test_two_names_of_one_architecture_are_ranked_once(bnrecal: Callable[..., Any]) -> None:
+    """The second is noted; it would count as agreement."""
+    names = "arch1,0-0-0-0-0-0-0-0,arch2,arch3"
+    ran = bnrecal("rank", "--task", "tiny", "--arch", names, "--judge", "flops", "--format", "json")
+    assert "0-0-0-0-0-0-0-0 is arch1, which is ranked once" in ran.err
+    assert sorted(json.loads(ran.out)["architectures"]) == ["arch1", "arch2", "arch3"]
 
 
 def test_the_users_own_judge(bnrecal: Callable[..., Any], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bnrecal.errors import BnrecalError
+from bnrecal.metrics.rank_correlation import kendall
 from bnrecal.metrics.resampling import draw
 from bnrecal.search.ranking import best_tenth, differences, rank, regret
 from bnrecal.search.truth import Truth
@@ -108,8 +109,8 @@ def test_a_judge_and_its_copy_do_not_differ() -> None:
     assert found["one", "other"] == alone
 
 
-def test_the_ceiling_is_one_run_as_judge_of_another() -> None:
-    """Mean tau over the pairs of runs; None with a single run."""
+def test_one_training_judges_the_mean_of_the_others() -> None:
+    """Mean tau over the runs; None with a single run."""
     true = np.arange(60.0)
     same = {arch: (v, v, v) for arch, v in named(true).items()}
     ceiling = rank({"it": named(true)}, Truth(named(true), same)).ceiling
@@ -138,3 +139,71 @@ def test_the_same_figures_again() -> None:
     true, judge = noisy(0, 50, 1.0)
     first = rank({"it": named(judge)}, Truth(named(true)))
     assert first == rank({"it": named(judge)}, Truth(named(true)))
+
+
+def test_a_judge_that_says_the_same_of_all_ranks_nothing() -> None:
+    """Its figures are undefined, and it takes no part in how wide the others' differences are; nothing is
+    ranked of a truth that is the same for all."""
+    true, judge = noisy(0, 40, 1.0)
+    flat = named(np.ones(40))
+    found = rank({"it": named(judge), "flat": flat, "bad": named(-judge)}, Truth(named(true)))
+    assert not found.against["flat"].kendall.is_defined
+    assert not found.against["flat"].spearman.is_defined
+    assert not found.between["it", "flat"].kendall.is_defined
+    assert not found.differences["it", "flat"].is_defined
+    assert found.differences["it", "flat"].is_noise
+    alone = rank({"it": named(judge), "bad": named(-judge)}, Truth(named(true)))
+    assert found.differences["it", "bad"] == alone.differences["it", "bad"]
+    assert not rank({"it": named(judge)}, Truth(flat)).against["it"].kendall.is_defined
+
+
+@pytest.mark.parametrize(("n", "is_sure"), [(9, False), (10, True)])
+def test_few_architectures_have_no_interval(n: int, is_sure: bool) -> None:
+    """An order of few comes out perfect by chance, and then in every resample."""
+    true, judge = noisy(1, n, 0.5)
+    found = rank({"it": named(judge), "other": named(-judge)}, Truth(named(true)))
+    figures = [
+        found.against["it"].kendall,
+        found.against["it"].spearman,
+        found.between["it", "other"].kendall,
+    ]
+    assert {figure.is_sure for figure in (*figures, found.differences["it", "other"])} == {is_sure}
+    assert all(figure.is_defined for figure in figures)
+    if not is_sure:
+        assert all(figure.is_noise for figure in figures)
+
+
+def test_intervals_of_differences_end_where_differences_do() -> None:
+    """Two taus are 2 apart at most."""
+    true = np.arange(10.0)
+    other = true.copy()
+    other[[0, 5]] = other[[5, 0]]
+    found = rank({"good": named(other), "bad": named(-other)}, Truth(named(true))).differences["good", "bad"]
+    assert found.value < found.high <= 2
+
+
+def test_the_best_of_all_there_are_is_no_regret_to_speak_of() -> None:
+    """Ten of ten are everyone, whatever the judge says."""
+    for n, known in ((10, False), (11, True)):
+        true = np.arange(float(n))
+        regret_10 = rank({"bad": named(-true)}, Truth(named(true))).against["bad"].regret[10]
+        assert (regret_10 is not None) == known
+
+
+def test_one_training_is_not_held_against_its_own_luck() -> None:
+    """Runs as noisy as architectures differ: within the tenth of their common mean two runs disagree, since
+    the luck of one replaces that of the other. Held against the others, one agrees by what they share."""
+    shares, within_mean = [], []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        quality = random.normal(size=300)
+        runs = quality[:, None] + random.normal(size=(300, 3))
+        truth = Truth(named(runs.mean(1)), {f"a{i:04}": tuple(map(float, run)) for i, run in enumerate(runs)})
+        ceiling = rank({"it": named(quality)}, truth, n_resamples=50).ceiling
+        assert ceiling is not None
+        assert ceiling.best_tenth is not None
+        shares.append(ceiling.best_tenth.value)
+        top = best_tenth(runs.mean(1))
+        within_mean.append(kendall(runs[top, 0], runs[top, 1]))
+    assert np.mean(within_mean) < 0
+    assert np.mean(shares) > 0.05

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bnrecal.errors import BnrecalError
-from bnrecal.search.truth import Truth, read_truth
+from bnrecal.search.space import Space
+from bnrecal.search.truth import Truth, in_spelling, read_truth
+from bnrecal.store.truth import keep_truth, kept_truth
 
 
 def written(folder: Path, name: str, text: str) -> Path:
@@ -46,6 +48,12 @@ def test_plain_json_and_csv_say_the_same(tmp_path: Path) -> None:
         ("t.csv", "arch,value\na\n", "line 2: 'a' has no value"),
         ("t.csv", "arch,value\na,1\na,2\n", "line 3: a stands there twice"),
         ("t.csv", "arch,value,r\na,1,2\nb,1\n", "between 0 and 1 runs"),
+        ("t.csv", "a,1\nb,2\n", "line 1: 'a' has a value, where column names are to be"),
+        ("t.csv", "arch,value\na,1_0\n", "a: '1_0' is no finite number"),
+        ("t.csv", "arch,value\na," + "1" * 140_000, "is not CSV: field larger"),
+        ("t.json", '{"a": 1, "a": 2}', "a stands there twice"),
+        ("t.json", '{"a": 1' + "0" * 400 + "}", "is no finite number"),
+        ("t.json", "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -58,3 +66,25 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """Named."""
     with pytest.raises(BnrecalError, match=r"cannot read .*none\.json: No such file"):
         read_truth(tmp_path / "none.json")
+
+
+def test_names_are_those_of_the_space() -> None:
+    """A second name of an architecture finds its value, whichever of the two the file has; with two values
+    it is refused; what the space has not is left out."""
+    space = Space((("0", "1"), ("0", "1")), named={"first": "0-0"})
+    truth = Truth({"first": 1.0, "0-1": 2.0, "0-1-1": 9.0}, {"first": (1.0,), "0-1": (2.0,), "0-1-1": (9.0,)})
+    assert in_spelling(truth, ["0-0", "0-1", "1-1"], space) == Truth(
+        {"0-0": 1.0, "0-1": 2.0}, {"0-0": (1.0,), "0-1": (2.0,)}
+    )
+    with pytest.raises(BnrecalError, match="first and 0-0 are one architecture and have two values"):
+        in_spelling(Truth({"first": 1.0, "0-0": 2.0}), ["0-0"], space)
+    assert in_spelling(truth, ["0-1", "x"], None).values == {"0-1": 2.0}
+
+
+def test_what_is_kept_grows(tmp_path: Path) -> None:
+    """Of another call with other architectures both are kept; under another name the last alone."""
+    keep_truth(tmp_path, "t", Truth({"a": 1.0, "b": 2.0}))
+    keep_truth(tmp_path, "t", Truth({"b": 3.0, "c": 4.0}))
+    assert kept_truth(tmp_path) == (Truth({"a": 1.0, "b": 3.0, "c": 4.0}), "t")
+    keep_truth(tmp_path, "other", Truth({"d": 4.0}))
+    assert kept_truth(tmp_path) == (Truth({"d": 4.0}), "other")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from bnrecal.report.analysis.finding import WARM, start_left
@@ -52,8 +53,8 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
     """Of the latest rows of a store, one a key; those of trainings are passed over.
 
     A judge that knows fewer than half as many architectures as another would leave too few to compare: it is
-    left out, with a note. Raises BnrecalError for fewer than three architectures in common with the truth or
-    among the judges; judges of fewer give their values and no ranking.
+    left out, with a note; so is a truth that knows fewer than three of them. Raises BnrecalError for fewer
+    than three architectures common to the judges; judges of fewer give their values and no ranking.
     """
     judges = judges_of(rows)
     most = max((len(judge.values) for judge in judges), default=0)
@@ -74,6 +75,15 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
         for judge in compared
         if judge.start_left > WARM
     ]
+    n_true = 0 if truth is None else len(_known_to_all(compared) & truth.values.keys())
+    if truth is not None and n_true < FEWEST <= most:
+        notes.append(f"{source} knows {n_true} of these architectures; a comparison needs {FEWEST}")
+        truth = source = None
+    if _of_two_weights(rows):
+        notes.append(
+            "the weights changed under their name between these rows, and the last of each architecture are "
+            "shown; rank other weights into another --out"
+        )
     ranking = rank({judge.name: judge.values for judge in compared}, truth) if most >= FEWEST else None
     if ranking is None:
         notes.append(f"{counted(most, 'architecture')}: order and agreement need {FEWEST}")
@@ -90,22 +100,26 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
     return Judged(what, compared, ranking, source, tuple(notes), true)
 
 
+def _known_to_all(judges: Sequence[Judge]) -> set[str]:
+    return set.intersection(*(set(judge.values) for judge in judges)) if judges else set()
+
+
 def judges_of(rows: Iterable[Row]) -> list[Judge]:
     """Every judge at every setting: those that were measured first, then in the order of rows.
 
     One that says the same of every training (a cost) stands once.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        if _is_judged(row):
-            groups.setdefault(_setting(row), []).append(row)
+    for row in _from_one_place([row for row in rows if _is_judged(row)]):
+        groups.setdefault(_setting(row), []).append(row)
     groups = dict(sorted(groups.items(), key=lambda item: is_judgement(item[1][0])))
     firsts = [group[0] for group in groups.values()]
     seeds = len({row["seed"] for row in firsts if is_evaluated(row)} - {None}) > 1
     _, trained = trained_apart(firsts)
-    several = len(set(trained)) > 1
+    apart = _told_by(firsts, trained)
+    several = len(set(apart)) > 1
     found: dict[tuple[str, bool], list[tuple[str, Judge]]] = {}
-    for first, how, group in zip(firsts, trained, groups.values(), strict=True):
+    for first, how, group in zip(firsts, apart, groups.values(), strict=True):
         done = [row for row in group if row["status"] == "done"]
         values = {row["arch"]: float(row["eval" if is_evaluated(row) else "score"]) for row in done}
         name = named(first, seeds)
@@ -117,6 +131,63 @@ def judges_of(rows: Iterable[Row]) -> list[Judge]:
         for (_, is_measured), alike in found.items()
         for judge in _told_apart(alike, several, is_measured)
     ]
+
+
+def _told_by(firsts: Sequence[Row], trained: Sequence[str]) -> list[str]:
+    """What tells the networks and images of each judge from those of others: recipe, weights file, data."""
+    sources = [_source(row) for row in firsts]
+    several = [len(set(column)) > 1 for column in zip(*sources, strict=True)]
+    found = []
+    for how, (model, weights, task, metric, data) in zip(trained, sources, strict=True):
+        parts = [how] if how else []
+        parts += [str(model)] if several[0] else []
+        parts += [str(PurePath(*weights)) if weights else "its own weights"] if several[1] else []
+        parts += [f"{task} ({metric_name(metric)})"] if several[2] or several[3] else []
+        parts += [f"data {str(data)[:6]}"] if several[4] else []
+        found.append(", ".join(parts))
+    return found
+
+
+def _from_one_place(rows: Sequence[Row]) -> list[Row]:
+    """The rows with weights files named as from one folder: "../w/a.pt" is the "x/w/a.pt" of another row.
+
+    A command that goes on in another folder names the same file by another path.
+    """
+    names = {row["inputs"]["weights"] for row in rows if (row.get("inputs") or {}).get("weights")}
+    parts = {name: tuple(p for p in PurePath(name).parts if p not in ("..", ".")) for name in names}
+    longest = {
+        name: max((other for other in names if parts[other][-len(own) :] == own), key=lambda o: len(parts[o]))
+        for name, own in parts.items()
+    }
+    return [
+        {**row, "inputs": {**row["inputs"], "weights": longest[row["inputs"]["weights"]]}}
+        if (row.get("inputs") or {}).get("weights")
+        else row
+        for row in rows
+    ]
+
+
+def _source(row: Row) -> tuple[Any, ...]:
+    """(model, parts of the weights file, task, metric, data): where rows differ, so do their judges."""
+    inputs = row.get("inputs") or {}
+    weights = None if row.get("trained") else inputs.get("weights")
+    return (
+        inputs.get("model"),
+        weights and PurePath(weights).parts,
+        row["task"],
+        row["metric"],
+        row["data_digest"],
+    )
+
+
+def _of_two_weights(rows: Iterable[Row]) -> bool:
+    """Whether an architecture has figures of two weights under one name: the file was overwritten since."""
+    digests: dict[tuple[Any, ...], str] = {}
+    return any(
+        digests.setdefault((*_setting(row), row["arch"]), row["weights_digest"]) != row["weights_digest"]
+        for row in rows
+        if _is_judged(row) and not row.get("trained")
+    )
 
 
 def _told_apart(alike: Sequence[tuple[str, Judge]], several: bool, is_measured: bool) -> list[Judge]:
@@ -145,9 +216,12 @@ def _is_judged(row: Row) -> bool:
 
 def _setting(row: Row) -> tuple[Any, ...]:
     """What rows of one judge at one setting have in common."""
+    asked: tuple[Any, ...]
     if is_judgement(row):
-        return row["judge"], row.get("seed"), row.get("code_digest"), row.get("trained")
-    return tuple(row.get(name) for name in _OF_SETTING)
+        asked = row["judge"], row.get("seed"), row.get("code_digest"), row.get("trained")
+    else:
+        asked = tuple(row.get(name) for name in _OF_SETTING)
+    return *asked, *_source(row)
 
 
 def named(row: Row, seeds: bool = False) -> str:

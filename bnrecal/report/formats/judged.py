@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import math
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bnrecal.report.analysis.judged import Judged
 from bnrecal.report.analysis.wording import counted
 from bnrecal.report.formats.markdown import escape, table
-from bnrecal.search.ranking import TOP_K, Agreement, Figure, Ranking
+from bnrecal.search.ranking import FEWEST_SURE, TOP_K, Agreement, Figure, Ranking
 
 FORMATS = ("text", "json", "md")
 HIGHEST = 10  # architectures shown
@@ -17,6 +19,11 @@ MOST_SHOWN = 6  # judges in the table of these
 INTERVALS = (
     "In brackets 95 % intervals, a bootstrap over architectures: how a figure would vary with others of the "
     "same space, not with another training."
+)
+NO_INTERVALS = f"No intervals: of fewer than {FEWEST_SURE} architectures they would not cover."
+ONE_TRAINING = (
+    "One training: each run by itself held against the mean of the others, the tenth by these too. What one "
+    "more training would know, not a bound."
 )
 Table = tuple[list[str], list[list[str]]]  # headers, rows
 
@@ -64,7 +71,16 @@ def to_json(judged: Judged) -> str:
         "ceiling": None if ranking.ceiling is None else dataclasses.asdict(ranking.ceiling),
         "notes": list(judged.notes),
     }
-    return json.dumps(found, indent=1) + "\n"
+    return json.dumps(without_nan(found), indent=1, allow_nan=False) + "\n"
+
+
+def without_nan(found: Any) -> Any:
+    """null for what is undefined: JSON has no NaN."""
+    if isinstance(found, dict):
+        return {name: without_nan(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [without_nan(value) for value in found]
+    return None if isinstance(found, float) and math.isnan(found) else found
 
 
 def filled(sentence: str) -> str:
@@ -73,7 +89,13 @@ def filled(sentence: str) -> str:
 
 
 def _foot(judged: Judged) -> list[str]:
-    return [] if judged.ranking is None else [INTERVALS]
+    ranking = judged.ranking
+    if ranking is None:
+        return []
+    foot = [INTERVALS if len(ranking.archs) >= FEWEST_SURE else NO_INTERVALS]
+    if ranking.ceiling is not None:
+        foot.append(ONE_TRAINING)
+    return foot
 
 
 def heading(judged: Judged) -> str:
@@ -83,24 +105,44 @@ def heading(judged: Judged) -> str:
 
 def says(judged: Judged) -> list[str]:
     """What follows: who agrees best with the truth, who is told from it, and what had to be left out."""
-    found = []
-    against = judged.ranking.against if judged.ranking else {}
-    if against:
-        best = max(against, key=lambda name: against[name].kendall.value)
-        found.append(f"Closest to the truth: {best}, tau {_signed(against[best].kendall)}.")
-        below: list[str] = []
-        noise: list[str] = []
-        for name in against:
-            if name != best:
-                difference = _from(judged, best, name)
-                (noise if difference.is_noise else below).append(f"{name} ({_signed(difference)})")
-        n = len(judged.ranking.differences) if judged.ranking else 0
-        adjusted = f"; intervals adjusted for {n} comparisons" if n > 1 else ""
-        if below:
-            found.append(f"Below it beyond noise, by tau: {', '.join(below)}{adjusted}.")
-        if noise:
-            found.append(f"Not told from it, the difference is noise: {', '.join(noise)}.")
+    ranking = judged.ranking
+    found = [] if ranking is None else _closest(judged, ranking)
     return [*found, *(f"Note: {note}." for note in judged.notes)]
+
+
+def _closest(judged: Judged, ranking: Ranking) -> list[str]:
+    """Who agrees best with the truth and who is told from it; nothing that an interval does not bear."""
+    defined = {name: found.kendall for name, found in ranking.against.items() if found.kendall.is_defined}
+    if not ranking.against:
+        return []
+    if not defined:
+        return ["No judge ranks these architectures: each, or the truth, says the same of all."]
+    best = max(defined, key=lambda name: defined[name].value)
+    if not defined[best].is_sure:
+        return [
+            f"{counted(len(ranking.archs), 'architecture')}: who is closest to the truth is not said of "
+            f"fewer than {FEWEST_SURE}."
+        ]
+    found = [f"Closest to the truth: {best}, tau {_signed(defined[best])}."]
+    if defined[best].high < 0:
+        found = [f"Every judge ranks against the truth, {best} the least: tau {_signed(defined[best])}."]
+    elif defined[best].is_noise:
+        found = [
+            f"No judge agrees with the truth beyond noise; the highest: {best}, {_signed(defined[best])}."
+        ]
+    below: list[str] = []
+    noise: list[str] = []
+    for name in defined:
+        if name != best:
+            difference = _from(judged, best, name)
+            (noise if difference.is_noise else below).append(f"{name} ({_signed(difference)})")
+    n = len(defined) * (len(defined) - 1) // 2
+    adjusted = f"; intervals adjusted for {n} comparisons" if n > 1 else ""
+    if below:
+        found.append(f"Below it beyond noise, by tau: {', '.join(below)}{adjusted}.")
+    if noise:
+        found.append(f"Not told from it, the difference is noise: {', '.join(noise)}.")
+    return found
 
 
 def _from(judged: Judged, best: str, name: str) -> Figure:
@@ -123,13 +165,13 @@ def _tables(judged: Judged) -> list[Table]:
                 _interval(ranking.against[judge.name].kendall),
                 _interval(ranking.against[judge.name].spearman),
                 _perhaps(ranking.against[judge.name].best_tenth),
-                *(f"{ranking.against[judge.name].regret[k]:.4g}" for k in TOP_K),
+                *(_regret(ranking.against[judge.name].regret[k]) for k in TOP_K),
                 f"{judge.seconds:.3g}",
             ]
             for judge in judged.judges
         ]
         if ranking.ceiling is not None:
-            name = "one training by another"
+            name = "one training"
             ceiling = ranking.ceiling
             rows.append([name, _interval(ceiling.kendall), "", _perhaps(ceiling.best_tenth), "", "", ""])
         regrets = [f"regret of the best {k}" if k > 1 else "regret of the first" for k in TOP_K]
@@ -162,7 +204,15 @@ def _between(between: "dict[tuple[str, str], Agreement]") -> list[list[str]]:
     return [[a, b, _interval(f.kendall), _interval(f.spearman)] for (a, b), f in between.items()]
 
 
+def _regret(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
 def _interval(figure: Figure) -> str:
+    if not figure.is_defined:
+        return "undefined"
+    if not figure.is_sure:
+        return f"{figure.value:.3f}"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
@@ -171,6 +221,7 @@ def _perhaps(figure: Figure | None) -> str:
 
 
 def _signed(figure: Figure) -> str:
+    """Of a figure with an interval."""
     return f"{figure.value:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bnrecal.report.analysis.judged import judges_of
+from bnrecal.report.analysis.judged import judged_of, judges_of
 from tests.report.test_report import row
 
 ARCHS = ("a0", "a1", "a2")
@@ -57,3 +57,44 @@ def test_equal_accuracies_of_two_trainings_are_two_findings() -> None:
 def test_one_training_needs_no_name() -> None:
     """A single recipe goes into the notes, not into the judge's name."""
     assert list(names_and_values(evaluated(2, dict.fromkeys(ARCHS, 0.5)))) == ["eval pooled bs 16 n 64"]
+
+
+def of_weights(path: str, figures: dict[str, float], **changed: Any) -> list[dict[str, Any]]:
+    """bn of networks with the weights of a file."""
+    return [
+        {
+            **found,
+            "key": f"{path}{found['arch']}{changed}",
+            "trained": None,
+            "recipe": None,
+            "inputs": {"model": "net:supernet", "weights": path},
+            **changed,
+        }
+        for found in judged("bn", 1, figures)
+    ]
+
+
+def test_two_supernets_in_one_folder_are_two_judges() -> None:
+    """Each weights file and each set of images by its name; a figure of one is none of the other's."""
+    one, other = dict.fromkeys(ARCHS, 1.0), dict.fromkeys(ARCHS[:2], 9.0)
+    found = names_and_values(of_weights("w1.pt", one) + of_weights("w2.pt", other))
+    assert found == {"bn, w1.pt": [1, 1, 1], "bn, w2.pt": [9, 9]}
+    smaller = of_weights("w1.pt", other, data_digest="abcdef0123")
+    found = names_and_values(of_weights("w1.pt", one, data_digest="0123456789") + smaller)
+    assert found == {"bn, data 012345": [1, 1, 1], "bn, data abcdef": [9, 9]}
+
+
+def test_one_file_named_from_two_folders_is_one() -> None:
+    """A command that goes on elsewhere names it by another path; files of one name in two folders are two."""
+    rows = of_weights("../runs/w.pt", {"a0": 1.0}) + of_weights("/home/me/runs/w.pt", {"a1": 2.0})
+    assert names_and_values(rows) == {"bn": [1, 2]}
+    rows = of_weights("one/w.pt", {"a0": 1.0}) + of_weights("two/w.pt", {"a1": 2.0})
+    assert names_and_values(rows) == {"bn, one/w.pt": [1], "bn, two/w.pt": [2]}
+
+
+def test_weights_that_changed_under_their_name_are_noted() -> None:
+    """The figures of the overwritten file are still there for some; without such there is no note."""
+    now = of_weights("w.pt", dict.fromkeys(ARCHS, 2.0), weights_digest="b" * 16)
+    before = of_weights("w.pt", {"a0": 1.0}, weights_digest="a" * 16)
+    assert any("weights changed under their name" in note for note in judged_of(before + now).notes)
+    assert not any("weights changed" in note for note in judged_of(now).notes)
