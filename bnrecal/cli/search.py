@@ -160,11 +160,7 @@ def _additive_scores(within: "Searching", judge: str, method: str) -> "Scores | 
     if method == "evolution" or (method == "auto" and within.costs.additive is None):
         return None
     source = within.opened.source
-    return (
-        bn_scores(source.space or within.space, source.candidate)
-        if judge == "bn"
-        else cost_shares(within.costs, judge)
-    )
+    return bn_scores(within.space, source.candidate) if judge == "bn" else cost_shares(within.costs, judge)
 
 
 def _begun(within: "Searching", judge: str, settings: "Settings", is_exact: bool) -> "Search":

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from bnrecal.errors import BnrecalError, in_a_line
+from bnrecal.errors import BnrecalError, NotANumberError, in_a_line
 from bnrecal.executors.training import Said
+from bnrecal.measure.images import is_out_of_memory
 from bnrecal.networks.network import Network
 
 
@@ -38,6 +39,13 @@ def watched(network: Network, watch: Callable[[], None]) -> Network:
 def reason_of(error: BaseException) -> str:
     """What is told of an error; where it is a bug or of a broken network, with the place."""
     return str(error) if isinstance(error, BnrecalError) else f"{in_a_line(error)} ({_place(error)})"
+
+
+def failure_of(error: BaseException) -> str:
+    """The kind of failure, as a row has it."""
+    if isinstance(error, NotANumberError):
+        return "not a number"
+    return "out of memory" if is_out_of_memory(error) else "error"
 
 
 def _place(error: BaseException) -> str:

@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 class TimedOut(BaseException):
@@ -59,3 +62,14 @@ class Deadline:
 
     def _ring(self, _: int, __: FrameType | None) -> None:
         raise self.error
+
+
+def in_time(results: Iterator[_T], deadline: Deadline) -> Iterator[_T]:
+    """The same results, with the clock running only while they are worked on."""
+    while True:
+        with deadline.running():
+            try:
+                result = next(results)
+            except StopIteration:
+                return
+        yield result

@@ -8,16 +8,15 @@ from pathlib import Path
 import torch
 
 from bnrecal import networks, tasks
-from bnrecal.errors import BnrecalError, NotANumberError
-from bnrecal.executors.around import Counted, reason_of, watched
-from bnrecal.executors.deadline import Deadline, TimedOut
+from bnrecal.errors import BnrecalError
+from bnrecal.executors.around import Counted, failure_of, reason_of, watched
+from bnrecal.executors.deadline import Deadline, TimedOut, in_time
 from bnrecal.executors.executor import Job, Outcome, utc_now
 from bnrecal.executors.training import Said, train_outcome
 from bnrecal.host.device import choose_device
 from bnrecal.host.environment import describe_environment
 from bnrecal.host.load import Load, Usage
 from bnrecal.host.threads import Crowded, Threads
-from bnrecal.measure.images import is_out_of_memory
 from bnrecal.measure.judged import Judging
 from bnrecal.measure.measured import Measured
 from bnrecal.measure.recalibrated import measure
@@ -101,11 +100,8 @@ class Workplace:
         except TimedOut:
             limit = self.job.timeout_s
             failure, reason = "timed out", f"the pass took longer than {limit:g} s (--timeout)"
-        except NotANumberError as error:
-            failure, reason = "not a number", str(error)
         except Exception as error:
-            failure = "out of memory" if is_out_of_memory(error) else "error"
-            reason = reason_of(error)
+            failure, reason = failure_of(error), reason_of(error)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         for cell in left:
@@ -132,14 +128,17 @@ class Workplace:
             with deadline.running():
                 self.check(todo)
                 source = self._source_of(todo)
-            for judged, score, seconds in self.judging.scores(todo, source, self.task, self.device):
-                found = self._outcome(judged, at, usage)
-                yield replace(found, figures={"score": score, "total_s": seconds})
+            scores = self.judging.scores(todo, source, self.task, self.device)
+            for judged, score, seconds in in_time(scores, deadline):
+                if isinstance(score, Exception):
+                    yield self._outcome(judged, at, usage, error=reason_of(score), failure=failure_of(score))
+                else:
+                    found = self._outcome(judged, at, usage)
+                    yield replace(found, figures={"score": score, "total_s": seconds})
         elif isinstance(todo, SharedPass):
             for cell, one in self._shared(todo, on_images, deadline):
                 if isinstance(one, BnrecalError):
-                    kind = "not a number" if isinstance(one, NotANumberError) else "error"
-                    yield self._outcome(cell, at, usage, error=str(one), failure=kind)
+                    yield self._outcome(cell, at, usage, error=str(one), failure=failure_of(one))
                 else:
                     yield self._outcome(cell, at, usage, result=one)
         else:
@@ -166,12 +165,7 @@ class Workplace:
                 network = watched(network, watch)
             results = measure(todo, self.task, network, self.device, on_images_in_time)
         try:
-            while True:
-                with deadline.running():
-                    result = next(results, None)
-                if result is None:
-                    return
-                yield result
+            yield from in_time(results, deadline)
         finally:
             results.close()
 

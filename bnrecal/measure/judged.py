@@ -1,5 +1,7 @@
 """Judgements: architectures before the judges of search/judges.py, on the networks a source builds."""
 
+import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +13,7 @@ from bnrecal.errors import BnrecalError
 from bnrecal.measure.images import to_input
 from bnrecal.networks.network import NetworkSource
 from bnrecal.search.cost import Built, Costs, count
-from bnrecal.search.judges import bn_scores, own_judge, random_score, total
+from bnrecal.search.judges import choice_score, own_judge, random_score
 from bnrecal.study.cells import Judgement, JudgePass
 from bnrecal.tasks.task import Task
 
@@ -26,8 +28,12 @@ class Judging:
 
     def scores(
         self, todo: JudgePass, source: NetworkSource, task: Task, device: torch.device
-    ) -> Iterator[tuple[Judgement, float, float]]:
-        """Yield each judgement with its score and seconds, its share of what all need included."""
+    ) -> Iterator[tuple[Judgement, float | Exception, float]]:
+        """Yield each judgement with its score and seconds, its share of what all need included.
+
+        An architecture that cannot be judged has what was raised in place of its score. Raises BnrecalError
+        where the judge has nothing to say of any.
+        """
         started = time.perf_counter()
         alike = replace(todo.first, arch="", weights_digest="")
         if self.last is None or self.last[0] != alike:
@@ -36,7 +42,11 @@ class Judging:
         shared_s = (time.perf_counter() - started) / len(todo.cells)
         for cell in todo.cells:
             started = time.perf_counter()
-            found = score(cell.arch)
+            found: float | Exception
+            try:
+                found = score(cell.arch)
+            except Exception as error:
+                found = error
             yield cell, found, shared_s + time.perf_counter() - started
 
 
@@ -67,8 +77,12 @@ def _indicator(source: NetworkSource) -> Scorer:
     space = source.space
     if space is None:
         raise BnrecalError("--judge bn: this network names no choices, so there is nothing to sum up")
-    scores = bn_scores(space, source.candidate)
-    return lambda arch: total(scores, space.decode(arch))
+
+    @functools.cache
+    def share(layer: int, choice: int) -> float:
+        return choice_score(space, source.candidate, layer, choice)
+
+    return lambda arch: math.fsum(share(*taken) for taken in enumerate(space.decode(arch)))
 
 
 def _cost(what: str, source: NetworkSource, task: Task) -> Scorer:
@@ -87,7 +101,8 @@ def _own(asked: Judgement, source: NetworkSource, task: Task, device: torch.devi
     def score(arch: str) -> float:
         module: Any = source.build(arch).module
         module = module.to(device=device, memory_format=torch.channels_last).eval()
-        return judge({"module": module, "arch": arch, "images": images})
+        # a judge may work in place, and the next one gets the same
+        return judge({"module": module, "arch": arch, "images": images.clone()})
 
     return score
 

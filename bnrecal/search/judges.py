@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnrecal.data.draws import draws, stream_key
-from bnrecal.data.user_code import imported
+from bnrecal.data.user_code import imported, on_stderr
 from bnrecal.errors import BnrecalError, unknown_choice
 from bnrecal.search.space import Choices, Space, unit
 
@@ -53,7 +53,9 @@ def operation_score(operation: "nn.Module | None", place: str) -> float:
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    if operation is None or isinstance(operation, nn.Identity):
+    if operation is None or all(
+        isinstance(m, nn.Identity) for m in operation.modules() if not isinstance(m, nn.Sequential)
+    ):
         return 0.0
     norms = [m for m in operation.modules() if isinstance(m, _BatchNorm)]
     if not norms:
@@ -63,7 +65,10 @@ def operation_score(operation: "nn.Module | None", place: str) -> float:
             f"--judge bn: the last BatchNorm of {place} has no learnt scale (affine=False), so the indicator "
             "is undefined"
         )
-    return float(norms[-1].weight.detach().double().abs().mean())
+    found = float(norms[-1].weight.detach().double().abs().mean())
+    if not math.isfinite(found):
+        raise BnrecalError(f"--judge bn: the scale of the last BatchNorm of {place} is not finite ({found})")
+    return found
 
 
 def bn_scores(space: Space, candidate: "Callable[[int, int], nn.Module | None]") -> Scores:
@@ -72,9 +77,17 @@ def bn_scores(space: Space, candidate: "Callable[[int, int], nn.Module | None]")
     Scores every architecture by looking at each operation once. Raises BnrecalError as `operation_score`.
     """
     return [
-        {c: operation_score(candidate(at, c), f"choice {space.layers[at][c]} of layer {at}") for c in options}
+        {c: choice_score(space, candidate, at, c) for c in options}
         for at, options in enumerate(space.allowed)
     ]
+
+
+def choice_score(
+    space: Space, candidate: "Callable[[int, int], nn.Module | None]", layer: int, choice: int
+) -> float:
+    """The indicator's share of one choice of one layer."""
+    place = f"choice {space.layers[layer][choice]} of layer {layer}"
+    return operation_score(candidate(layer, choice), place)
 
 
 def cost_scores(additive: "Additive", what: str) -> Scores:
@@ -95,16 +108,23 @@ def random_score(arch: str, seed: int) -> float:
 def own_judge(spec: str, place: str = "--judge") -> Callable[[Mapping[str, Any]], float]:
     """The user's "module:function" as judge({"module": ..., "arch": ..., "images": ...}).
 
-    The function gets those of these arguments that it names: the network with its weights in eval mode, the
-    architecture's name, and a batch of calibration images as the network gets them. Raises BnrecalError for
-    a function that asks for anything else, raises, or gives no finite number.
+    The function gets those of these arguments that it names (all of them with **): the network with its
+    weights in eval mode, the architecture's name, and a batch of calibration images as the network gets
+    them. What it prints goes to stderr. Raises BnrecalError for a function that asks for anything else,
+    raises, or gives no finite number.
     """
     function = imported(spec, place)
     if not callable(function):
         raise BnrecalError(f"{place}: {spec} is a {type(function).__name__}, not a function")
-    parameters = inspect.signature(function).parameters.values()
-    wanted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    foreign = [p.name for p in parameters if p.default is p.empty and p.name not in OWN_ARGUMENTS]
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise BnrecalError(f"{place}: {spec} does not say which arguments it takes") from None
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    wanted = [name for name in OWN_ARGUMENTS if takes_any or name in {p.name for p in by_name}]
+    unnamed = [f"{p.name} by position" for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    foreign = unnamed + [p.name for p in by_name if p.default is p.empty and p.name not in OWN_ARGUMENTS]
     if foreign:
         raise BnrecalError(
             f"{place}: {spec} needs {', '.join(foreign)}; allowed arguments: {', '.join(OWN_ARGUMENTS)}"
@@ -112,10 +132,10 @@ def own_judge(spec: str, place: str = "--judge") -> Callable[[Mapping[str, Any]]
 
     def judge(given: Mapping[str, Any]) -> float:
         try:
-            found = float(function(**{name: given[name] for name in wanted if name in OWN_ARGUMENTS}))
+            found = float(on_stderr(function)(**{name: given[name] for name in wanted}))
         except BnrecalError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = f"{type(error).__name__}: {error}"
             raise BnrecalError(f"{place}: {spec} ({given['arch']}) raised {what}") from error
         if not math.isfinite(found):

@@ -30,6 +30,19 @@ def wants_more(module, budget):
 
 def breaks(arch):
     return float("nan")
+
+def dislikes_the_first(arch):
+    if arch == "arch1":
+        raise ValueError("not this one")
+    return len(arch)
+
+def works_in_place(module, images):
+    images.mul_(0.5)
+    return float(images.abs().mean())
+
+def sleeps(arch):
+    import time
+    time.sleep(60)
 """
 
 
@@ -205,6 +218,33 @@ def test_a_judge_that_fails_is_a_failed_row(bnrecal: Callable[..., Any], tmp_pat
     assert "gives nan; needs a finite number" in failed[0]["error"]
     bnrecal(*SMALL, "--judge", "flops,broken:breaks", "--retry-failed")
     assert len(Store(Path("results")).rows()) == 15
+
+
+def test_an_architecture_that_cannot_be_judged_leaves_the_others(
+    bnrecal: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Its row fails with its own error; those after it have their scores, and no judge sees what one before
+    made of the images."""
+    (tmp_path / "picky.py").write_text(OWN_JUDGE)
+    ran = bnrecal(
+        *("rank", "--task", "tiny", "--arch", "arch1,arch2,arch3,0-1-2-3-0-1-2-3"),
+        *("--judge", "picky:dislikes_the_first,picky:works_in_place"),
+    )
+    assert ran.code == 3
+    rows = [row for row in Store(Path("results")).rows() if row["judge"] == "picky:dislikes_the_first"]
+    assert {row["arch"]: row["status"] for row in rows}.pop("arch1") == "failed"
+    assert [row["arch"] for row in rows if row["status"] == "failed"] == ["arch1"]
+    assert "picky:dislikes_the_first (arch1) raised ValueError: not this one" in rows[0]["error"]
+    alike = [row["score"] for row in Store(Path("results")).rows() if row["judge"] == "picky:works_in_place"]
+    assert len(set(alike)) == 1
+
+
+def test_a_judge_that_takes_too_long_is_ended(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """--timeout is for judges too."""
+    (tmp_path / "slow.py").write_text(OWN_JUDGE)
+    judged = ("--arch", "arch1,arch2,arch3", "--judge", "slow:sleeps", "--timeout", "1")
+    assert bnrecal("rank", "--task", "tiny", *judged).code != 0
+    assert {row["failure"] for row in Store(Path("results")).rows()} == {"timed out"}
 
 
 def test_verify_finds_a_score_that_is_another(bnrecal: Callable[..., Any]) -> None:

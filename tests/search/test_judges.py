@@ -54,6 +54,15 @@ def test_without_a_learnt_scale_it_is_undefined(module: nn.Module, message: str)
         bn_scores(SPACE, lambda at, c: module if (at, c) == (2, 3) else nn.BatchNorm2d(1))
 
 
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+def test_a_scale_that_is_no_number_is_refused(scale: float) -> None:
+    """Named by its place; a sum with it would rank nothing."""
+    norm = nn.BatchNorm2d(2)
+    nn.init.constant_(norm.weight, scale)
+    with pytest.raises(BnrecalError, match=r"--judge bn: the scale of .* choice c of layer 1 is not finite"):
+        operation_score(nn.Sequential(norm), "choice c of layer 1")
+
+
 def test_scores_by_choice_sum_to_that_of_the_subnet() -> None:
     """The table of 32 operations gives for any architecture what its built network shows."""
     source = networks.get()
@@ -95,6 +104,12 @@ def brightness(images=None): return images.mean()
 def broken(module): raise ValueError("no")
 def endless(arch): return float("inf")
 def greedy(module, labels): return 1
+def anything(**given): return len(given)
+def by_place(arch, /): return 1
+def leaves(arch): raise SystemExit(3)
+def chatty(arch):
+    print("judging", arch)
+    return 1
 number = 3
 """
 
@@ -111,6 +126,14 @@ def test_a_judge_of_ones_own() -> None:
     given = {"module": nn.ReLU(), "arch": "abc", "images": torch.ones(2, 1, 4, 4)}
     assert own_judge("own_judges_here:depth")(given) == 4
     assert own_judge("own_judges_here:brightness")(given) == 1
+    assert own_judge("own_judges_here:anything")(given) == 3
+
+
+@pytest.mark.usefixtures("own")
+def test_what_a_judge_prints_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """stdout carries the report alone."""
+    own_judge("own_judges_here:chatty")({"module": nn.ReLU(), "arch": "abc", "images": None})
+    assert capsys.readouterr() == ("", "judging abc\n")
 
 
 @pytest.mark.usefixtures("own")
@@ -121,6 +144,8 @@ def test_a_judge_of_ones_own() -> None:
         ("endless", r"\(abc\) gives inf"),
         ("greedy", "needs labels; allowed arguments: module, arch, images"),
         ("number", "is a int, not a function"),
+        ("by_place", "needs arch by position; allowed arguments: module, arch, images"),
+        ("leaves", r"\(abc\) raised SystemExit: 3"),
         ("missing", "has no 'missing'"),
     ],
 )
