@@ -50,7 +50,12 @@ def race_text(found: "Raced", n_images: int, layout: str) -> str:
     """The best, what each look decided, and how sure the answer is."""
     if layout == "json":
         looks = [
-            {"images": look.n_images, "kept": list(look.kept), "dropped": list(look.dropped)}
+            {
+                "images": look.n_images,
+                "kept": list(look.kept),
+                "dropped": list(look.dropped),
+                "failed": list(look.failed),
+            }
             for look in found.looks
         ]
         answer = {"best": dict(found.best), "looks": looks, "says": found.says(n_images)}
@@ -58,7 +63,8 @@ def race_text(found: "Raced", n_images: int, layout: str) -> str:
     lines = [f"{at:>3}. {arch}  {value:.4f}" for at, (arch, value) in enumerate(found.best, 1)]
     for look in found.looks:
         kept, dropped = len(look.kept), len(look.dropped)
-        lines.append(f"{look.n_images:,} images: {kept:,} kept, {dropped:,} dropped")
+        failed = f", {len(look.failed):,} failed: {', '.join(look.failed)}" if look.failed else ""
+        lines.append(f"{look.n_images:,} images: {kept:,} kept, {dropped:,} dropped{failed}")
     said = found.says(n_images)
     if layout == "md":
         lines = [f"- {line.strip()}" for line in lines]

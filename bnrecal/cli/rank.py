@@ -99,6 +99,11 @@ def rank(
         return 0
     layout = layout or BY_SUFFIX.get(output.suffix if output else "", "text")
     if race is not None:
+        asked = context.get_parameter_source("judges") == click.core.ParameterSource.COMMANDLINE
+        unheeded = [judge for judge in judges if asked and judge != "eval"]
+        unheeded += ["--truth"] if truth is not None else []
+        if unheeded:
+            note(f"--race goes by eval alone, not by {', '.join(unheeded)}, and keeps nothing")
         found = raced(opened, plan.cells, race, running.device)
         hand_over(race_text(found, plan.n_evaluation, layout), output)
         return 0

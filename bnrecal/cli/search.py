@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bnrecal.store.store import Store
     from bnrecal.sweep.generations import Asked, Bounds, Searching
 
+NOT_ADDITIVE = "costs of this space do not add up over layers, so there is no exact optimum: evolution"
 METHODS = ("auto", "evolution", "exact")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -72,6 +73,7 @@ def amount(_: click.Context, parameter: click.Parameter, value: str | None) -> i
     "--search-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the evolution."
 )
 @setting("out", type=click.Path(path_type=Path), default=OUT, help="Output folder.", show_default=True)
+@click.option("--retry-failed", is_flag=True, help="What failed before, too.")
 @click.option(
     "--format", "layout", type=click.Choice(("text", "json", "md")), help="[text, or as -o FILE ends]"
 )
@@ -92,6 +94,7 @@ def search(
     generations: int,
     search_seed: int,
     out: Path,
+    retry_failed: bool,
     layout: str | None,
     output: Path | None,
     **options: Any,
@@ -112,12 +115,13 @@ def search(
     within = _searching(opened, store, Bounds(max_flops, max_params), forbid or ())
     scores = _additive_scores(within, judge, method)
     settings = _settings(population, generations, search_seed)
-    begun = _begun(within, judge, settings, is_exact=scores is not None)
+    begun = _begun(within, judge, settings, scores is not None, forbid or ())
     for text in opened.notes:
         note(text)
     store.prepare()
-    todo = _Todo(within, judge, settings, scores, running, executor)
-    todo.run(begun)
+    otherwise = None if method == "exact" else _begun(within, judge, settings, False, forbid or ())
+    todo = _Todo(within, judge, settings, scores, running, executor, retry_failed)
+    todo.run(begun, otherwise)
     hand_over(
         search_report(out, layout or BY_SUFFIX.get(output.suffix if output else "", "text")) or "", output
     )
@@ -157,13 +161,18 @@ def _additive_scores(within: "Searching", judge: str, method: str) -> "Scores | 
         if method == "exact":
             raise BnrecalError(f"--method exact: judge {judge} does not add up over layers; use evolution")
         return None
-    if method == "evolution" or (method == "auto" and within.costs.additive is None):
+    if method == "evolution":
+        return None
+    if method == "auto" and within.costs.additive is None and within.bounds.kinds:
+        note(NOT_ADDITIVE)
         return None
     source = within.opened.source
     return bn_scores(within.space, source.candidate) if judge == "bn" else cost_shares(within.costs, judge)
 
 
-def _begun(within: "Searching", judge: str, settings: "Settings", is_exact: bool) -> "Search":
+def _begun(
+    within: "Searching", judge: str, settings: "Settings", is_exact: bool, forbidden: Sequence[str]
+) -> "Search":
     """The search before its first generation. Raises BnrecalError for a judge at several settings."""
     from dataclasses import asdict
 
@@ -179,7 +188,8 @@ def _begun(within: "Searching", judge: str, settings: "Settings", is_exact: bool
             f"--judge {judge}: at {len(asked)} settings; a search goes by one (--estimator, --bs, --samples)"
         )
     method = "exact" if is_exact else "evolution"
-    return Search(named(asked[0].facts()), method, within.bounds.kinds, {} if is_exact else asdict(settings))
+    made = {} if is_exact else asdict(settings)
+    return Search(named(asked[0].facts()), method, within.bounds.kinds, made, forbidden=tuple(forbidden))
 
 
 class _Todo:
@@ -193,15 +203,18 @@ class _Todo:
         scores: "Scores | None",
         running: Running,
         executor: Any,
+        retry_failed: bool,
     ) -> None:
+        self.retry_failed = retry_failed
         self.within, self.judge, self.settings, self.scores = within, judge, settings, scores
         self.running, self.executor = running, executor
 
-    def run(self, begun: "Search") -> None:
+    def run(self, begun: "Search", otherwise: "Search | None") -> None:
+        """`otherwise` is the evolution that takes the place of an exact search whose costs do not add up."""
         from rich.console import Console
 
         from bnrecal.store.searched import keep_search
-        from bnrecal.sweep.generations import evolve, solve
+        from bnrecal.sweep.generations import CostsDoNotAddUpError, evolve, solve
         from bnrecal.sweep.progress import SweepProgress
 
         store = self.within.store
@@ -218,10 +231,16 @@ class _Todo:
             keep_search(store.folder, search)
 
         with shown, self.executor:
-            if self.scores is None:
-                evolve(self.within, begun, self.settings, measure, keep)
-            else:
-                solve(self.within, begun, self.scores, measure, keep)
+            if self.scores is not None:
+                try:
+                    solve(self.within, begun, self.scores, measure, keep)
+                    return
+                except CostsDoNotAddUpError:  # of architectures that the sums chose
+                    if otherwise is None:
+                        raise
+                    note(NOT_ADDITIVE)
+                    begun = otherwise
+            evolve(self.within, begun, self.settings, measure, keep)
 
     def _measured(self, opened: "Opened", shown: Any, study: str) -> "Asked":
         """Do what these architectures lack; their cells or judgements in order."""
@@ -230,7 +249,7 @@ class _Todo:
         from bnrecal.sweep.plan import prepare
         from bnrecal.sweep.sweep import sweep
 
-        plan = planned(opened, self.within.store, [self.judge], self.running.jobs or 1)
+        plan = planned(opened, self.within.store, [self.judge], self.running.jobs or 1, self.retry_failed)
         if plan.passes:
             if self.running.name != "ray":  # nodes decode for themselves
                 prepare(plan, lambda _: None)

@@ -5,7 +5,7 @@ torch.utils.flop_counter gives, which counts a multiplication and an addition. C
 products count; normalisation, activations and pooling do not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from bnrecal.search.space import Choices, Space
 Built = tuple[nn.Module, Callable[[nn.Module, Tensor], object]]
 Build = Callable[[str], Built]
 
-_CHECKED = 8  # random architectures on which sums over layers must be exact
+_CHECKED = 32  # random architectures on which sums over layers must be exact
 _SEED = 14
 
 
@@ -64,9 +64,9 @@ class Additive:
 class Costs:
     """Costs of a space's architectures; each is counted once.
 
-    Built for every layer's first choice and every single change of it; if the sums are exact for random
-    architectures as well, no other is ever built. Otherwise (`additive` is None: widths that depend on each
-    other) each is counted by itself when it is asked for.
+    Built for every layer's first choice and every single change of it; if the sums are exact for 32 random
+    architectures as well, no other is built but to `confirm`. Otherwise (`additive` is None: widths that
+    depend on each other) each is counted by itself when it is asked for.
     """
 
     def __init__(self, space: Space, build: Build, input_shape: Sequence[int]) -> None:
@@ -81,6 +81,19 @@ class Costs:
         if self.additive is not None and self.space.allows(choices):
             return self.additive.of(choices)
         return self._counted(choices)
+
+    def confirm(self, archs: Iterable[str]) -> bool:
+        """Whether these cost what sums over layers say, each built and counted; yes where none are added up.
+
+        Random ones cannot show what a rare combination costs. If one differs, `additive` is None from now on.
+        """
+        if self.additive is None:
+            return True
+        chosen = [choices for choices in map(self.space.decode, archs) if self.space.allows(choices)]
+        if all(self.additive.of(choices) == self._counted(choices) for choices in chosen):
+            return True
+        self.additive = None
+        return False
 
     def _counted(self, choices: Choices) -> Cost:
         if choices not in self._known:

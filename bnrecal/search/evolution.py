@@ -23,7 +23,10 @@ from bnrecal.search.space import Choices, Space, unit
 Legal = Callable[[Choices], bool]
 Judge = Callable[[Sequence[str]], Mapping[str, float | None]]  # None: could not be judged
 
-_RANDOM_TRIES = 1000  # for each that is missing
+# makes an architecture legal, from numbers (layers,): see Searching.cheapened
+Repair = Callable[[Choices, np.ndarray], Choices]
+
+RANDOM_TRIES = 1000  # for each that is missing
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,19 @@ class State:
         return sorted(known, key=lambda pair: -pair[1])[:n]
 
 
-def ask(space: Space, settings: Settings, state: State, legal: Legal = lambda _: True) -> tuple[str, ...]:
+def ask(
+    space: Space,
+    settings: Settings,
+    state: State,
+    legal: Legal = lambda _: True,
+    repair: Repair | None = None,
+    random_tries: int = RANDOM_TRIES,
+) -> tuple[str, ...]:
     """The next generation: legal, all different and none asked for before.
 
-    Fewer than a population where the space has no more (or random draws find none in 1,000 tries each);
-    empty when there is nothing left to ask for.
+    Where `random_tries` draws for each that is missing find too few, more are drawn and made legal by
+    `repair`. Fewer than a population where the space has no more, or none was found; empty when there is
+    nothing left to ask for.
     """
     fresh = _Fresh(space, settings, legal, state.generation, {arch for arch, _ in state.judged})
     parents = [space.decode(arch) for arch, _ in state.best(settings.parents)]
@@ -83,8 +94,17 @@ def ask(space: Space, settings: Settings, state: State, legal: Legal = lambda _:
             "crossover", settings.crossovers, settings.tries, lambda numbers: _crossover(parents, numbers)
         )
     missing = settings.population - len(fresh.found)
-    fresh.fill("random", missing, _RANDOM_TRIES, lambda numbers: space.drawn(numbers[: len(space.layers)]))
-    if len(fresh.found) < settings.population and space.size <= _RANDOM_TRIES:
+    n = len(space.layers)
+    fresh.fill("random", missing, random_tries, lambda numbers: space.drawn(numbers[:n]))
+    missing = settings.population - len(fresh.found)
+    if repair is not None and missing:
+        fresh.fill(
+            "repaired",
+            missing,
+            settings.tries,
+            lambda numbers: repair(space.drawn(numbers[:n]), numbers[n:-2]),
+        )
+    if len(fresh.found) < settings.population and space.size <= RANDOM_TRIES:
         fresh.take(space.every())  # a small space to its last architecture
     return tuple(fresh.found)
 

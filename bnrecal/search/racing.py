@@ -40,6 +40,7 @@ class Look:
     n_images: int
     kept: tuple[str, ...]  # highest metric first
     dropped: tuple[str, ...]
+    failed: tuple[str, ...]
     critical: float  # standard errors that a difference had to exceed
 
 
@@ -62,16 +63,24 @@ class Raced:
         """How sure the answer is, of an evaluation set of `n_all` images."""
         k, percent = len(self.best), f"{100 * self.confidence:g} %"
         share = f"{self.n_evaluated / self.n_plain:.0%} of the evaluations"
+        n_failed = len({arch for look in self.looks for arch in look.failed})
+        of = f", of those that could be evaluated ({n_failed:,} could not)" if n_failed else ""
+        best = f"the {k} best" if k > 1 else "the best"
+        these = f"these are {best}" if k > 1 else "this is the best"
+        order = ", their order among each other is not certain" if k > 1 else ""
         if not any(look.dropped for look in self.looks):
-            return f"nobody was dropped: the best {k} of all {n_all:,} images"
+            if self.n_images == n_all:
+                return f"nobody was dropped: {best} by all {n_all:,} images{of}"
+            ended = f"the race ended at {self.n_images:,} of {n_all:,} images{order}"
+            return f"no more than {k} to choose from{of}: {ended}"
         if self.n_images < n_all:
             return (
-                f"with {percent} confidence these are the {k} best on the {n_all:,} evaluation images; the "
-                f"race ended at {self.n_images:,}, their order among each other is not certain ({share})"
+                f"with {percent} confidence {these} on the {n_all:,} evaluation images{of}; the race ended at "
+                f"{self.n_images:,}{order} ({share})"
             )
         return (
-            f"with {percent} confidence none of the {k} best on the {n_all:,} evaluation images was dropped "
-            f"({share})"
+            f"with {percent} confidence {'none of ' if k > 1 else ''}{best} on the {n_all:,} evaluation images "
+            f"was {'' if k > 1 else 'not '}dropped{of} ({share})"
         )
 
 
@@ -138,11 +147,11 @@ def race(
             weights = draw(size, N_RESAMPLES)
             samples = np.array([resampled(evidence[arch], weights) for arch in alive])
             stays, critical = survivors(samples, values, k, alpha, size / sizes[-1])
-        dropped = failed + tuple(arch for arch, stay in zip(alive, stays, strict=True) if not stay)
+        dropped = tuple(arch for arch, stay in zip(alive, stays, strict=True) if not stay)
         alive = [arch for arch, stay in zip(alive, stays, strict=True) if stay]
         values = values[stays]
         order = np.argsort(-values, kind="stable")
-        looks.append(Look(size, tuple(alive[i] for i in order), dropped, critical))
+        looks.append(Look(size, tuple(alive[i] for i in order), dropped, failed, critical))
         if len(alive) == k:
             break
     best = tuple((alive[i], float(values[i])) for i in np.argsort(-values, kind="stable")[:k])

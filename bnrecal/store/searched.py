@@ -1,7 +1,7 @@
 """A search beside its rows: who was asked for in which generation; what came of each stands in the rows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,18 @@ class Member:
 
 @dataclass(frozen=True)
 class Search:
-    """`judge` as a ranking names it, `bounds` by kind of cost; of method "exact" there is one generation."""
+    """`judge` as a ranking names it, `bounds` by kind of cost; of method "exact" there is one generation.
+
+    `forbidden` as it was written, "LAYER:CHOICE"; `n_front` of a trade-off whose first alone are kept.
+    """
 
     judge: str
     method: str  # "evolution" or "exact"
     bounds: Mapping[str, int]
     settings: Mapping[str, Any]
     generations: tuple[tuple[Member, ...], ...] = ()
+    forbidden: Sequence[str] = ()
+    n_front: int = 0
 
 
 def keep_search(out: Path, search: Search) -> None:

@@ -7,10 +7,12 @@ figures are rows: a search that was killed finds what it has asked for, and ends
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from bnrecal.errors import BnrecalError
 from bnrecal.plan.opened import Opened
 from bnrecal.search.cost import Additive, Cost, Costs
-from bnrecal.search.evolution import Settings, State, ask, tell
+from bnrecal.search.evolution import RANDOM_TRIES, Settings, State, ask, tell
 from bnrecal.search.judges import Scores, cost_scores
 from bnrecal.search.knapsack import front
 from bnrecal.search.space import Choices, Space
@@ -22,6 +24,8 @@ Asked = Sequence[Cell | Judgement]
 # does what has no row of these architectures, and gives what each of them was asked as
 Measure = Callable[[Opened, Sequence[str]], Asked]
 MOST_OF_FRONT = 1000  # architectures kept of an exact trade-off
+COUNTED_TRIES = 100  # draws for each that is missing, where each is built to be counted
+CONFIRMED = 10  # of the best of an evolution, by counting
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,24 @@ class Searching:
     def is_legal(self, choices: Choices) -> bool:
         return self.bounds.allow(self.costs.of_choices(choices))
 
+    def cheapened(self, choices: Choices, numbers: np.ndarray) -> Choices:
+        """The cheapest choice in one layer after another, in the order of `numbers` (layers,), until legal.
+
+        Cheapest by the sum of costs, each as a share of its bound. Needs costs that add up.
+        """
+        additive, bounds = self.costs.additive, self.bounds.kinds
+        assert additive is not None
+        for at in np.argsort(numbers, kind="stable"):
+            if self.bounds.allow(additive.of(choices)):
+                break
+            part = additive.parts[at]
+            least = min(
+                self.space.allowed[at],
+                key=lambda c: sum(getattr(part[c], kind) / max(bound, 1) for kind, bound in bounds.items()),
+            )
+            choices = (*choices[:at], least, *choices[at + 1 :])
+        return choices
+
     def members(self, asked: Asked) -> tuple[Member, ...]:
         """Each with its costs."""
         costs = [self.costs.of(one.arch) for one in asked]
@@ -68,16 +90,39 @@ class Searching:
         return replace(self.opened, study=self.opened.study.model_copy(update={"arch": tuple(archs)}))
 
 
+class CostsDoNotAddUpError(BnrecalError):
+    """The exact search adds costs over layers, and here that is not what architectures cost."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "--method exact: costs of this space do not add up over layers (widths that depend on each "
+            "other); use evolution"
+        )
+
+
 def evolve(
     within: Searching, search: Search, settings: Settings, measure: Measure, keep: Callable[[Search], None]
 ) -> Search:
     """All generations; after each `keep` is given the search so far.
 
-    Raises BnrecalError where no architecture is within the bounds.
+    Begins anew, from rows that are there by then, should the best turn out to cost other than the sum over
+    layers says. Raises BnrecalError where no architecture is found within the bounds.
     """
+    while True:
+        found, best = _evolved(within, search, settings, measure, keep)
+        if within.costs.confirm(best):
+            return found
+
+
+def _evolved(
+    within: Searching, search: Search, settings: Settings, measure: Measure, keep: Callable[[Search], None]
+) -> tuple[Search, list[str]]:
+    """(the search with its generations, the best ten)."""
     state = State()
+    adds_up = within.costs.additive is not None
+    repair, tries = (within.cheapened, RANDOM_TRIES) if adds_up else (None, COUNTED_TRIES)
     while state.generation < settings.generations:
-        archs = ask(within.space, settings, state, within.is_legal)
+        archs = ask(within.space, settings, state, within.is_legal, repair, tries)
         if not archs:
             break
         asked = measure(within.of(archs), archs)
@@ -86,8 +131,8 @@ def evolve(
         search = replace(search, generations=(*search.generations, within.members(asked)))
         keep(search)
     if not search.generations:
-        raise BnrecalError(_none_within(within))
-    return search
+        raise BnrecalError(_none_within(within, settings.population * tries))
+    return search, [arch for arch, _ in state.best(CONFIRMED)]
 
 
 def solve(
@@ -95,30 +140,32 @@ def solve(
 ) -> Search:
     """The exact trade-off between an additive score and costs within the bounds, the best first.
 
-    Raises BnrecalError where costs do not add up over layers, and where nothing is within the bounds.
+    Every architecture of it is counted, not only added up. Where costs do not add up and none is bounded, the
+    best alone. Raises CostsDoNotAddUpError, and BnrecalError where nothing is within the bounds.
     """
+    allowed = [
+        {c: s for c, s in layer.items() if c in ok}
+        for layer, ok in zip(scores, within.space.allowed, strict=True)
+    ]
     additive = within.costs.additive
     if additive is None:
-        raise BnrecalError(
-            "--method exact: costs of this space do not add up over layers (widths that depend on each "
-            "other); use evolution"
-        )
-    kinds = tuple(within.bounds.kinds) or ("flops",)
-    found = front(
-        [
-            {c: s for c, s in layer.items() if c in ok}
-            for layer, ok in zip(scores, within.space.allowed, strict=True)
-        ],
-        [
+        if within.bounds.kinds:
+            raise CostsDoNotAddUpError
+        archs, n = [within.space.encode(max(layer, key=lambda c: layer[c]) for layer in allowed)], 1
+    else:
+        kinds = tuple(within.bounds.kinds) or ("flops",)
+        costs = [
             {c: tuple(getattr(part[c], kind) for kind in kinds) for c in ok}
             for part, ok in zip(additive.parts, within.space.allowed, strict=True)
-        ],
-        _left(within.bounds, additive),
-    )
-    if not found:
-        raise BnrecalError(_none_within(within))
-    archs = [within.space.encode(one.choices) for one in found[:MOST_OF_FRONT]]
-    search = replace(search, generations=(within.members(measure(within.of(archs), archs)),))
+        ]
+        found = front(allowed, costs, _left(within.bounds, additive))
+        if not found:
+            raise BnrecalError(_none_within(within, 0))
+        archs, n = [within.space.encode(one.choices) for one in found[:MOST_OF_FRONT]], len(found)
+        if not within.costs.confirm(archs):
+            return solve(within, search, scores, measure, keep)  # knowing that they do not
+    members = within.members(measure(within.of(archs), archs))
+    search = replace(search, generations=(members,), n_front=n)
     keep(search)
     return search
 
@@ -142,15 +189,20 @@ def _left(bounds: Bounds, additive: Additive) -> list[int] | None:
     return [bound - getattr(additive.base, kind) for kind, bound in bounds.kinds.items()]
 
 
-def _none_within(within: Searching) -> str:
+def _none_within(within: Searching, n_drawn: int) -> str:
+    """What is said where nothing was found: that there is nothing only where that is known."""
     said = ", ".join(f"--max-{kind} {bound:,}" for kind, bound in within.bounds.kinds.items())
-    cheapest = ""
-    if within.costs.additive is not None:
-        parts = list(zip(within.costs.additive.parts, within.space.allowed, strict=True))
-        least = {
-            kind: getattr(within.costs.additive.base, kind)
-            + sum(min(getattr(part[c], kind) for c in ok) for part, ok in parts)
-            for kind in within.bounds.kinds
-        }
-        cheapest = "; the least is " + ", ".join(f"{n:,} {kind}" for kind, n in least.items())
-    return f"{said}: no architecture is within{cheapest}"
+    additive = within.costs.additive
+    if additive is None:
+        return f"{said}: none of {n_drawn:,} architectures drawn at random is within"
+    parts = list(zip(additive.parts, within.space.allowed, strict=True))
+    least = {
+        kind: getattr(additive.base, kind)
+        + sum(min(getattr(part[c], kind) for c in ok) for part, ok in parts)
+        for kind in within.bounds.kinds
+    }
+    alone = ", each by itself," if len(least) > 1 else ""
+    lowest = f"the least{alone} is {', '.join(f'{n:,} {kind}' for kind, n in least.items())}"
+    if n_drawn and all(least[kind] <= bound for kind, bound in within.bounds.kinds.items()):
+        return f"{said}: of {n_drawn:,} architectures drawn at random none is within all; {lowest}"
+    return f"{said}: no architecture is within; {lowest}"

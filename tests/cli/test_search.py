@@ -84,6 +84,104 @@ def test_processes_search_as_one_does(bnrecal: Callable[..., Any]) -> None:
     assert two["best"] == one["best"]
 
 
+SUPERNET = """
+import torch
+from torch import nn
+
+class Net:
+    choices = (("a", "b"),) * 8
+    archs = ("-".join("a" * 8),)
+
+    def __init__(self, n_classes):
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8))
+        self.layers = [[block(1), block(3)] for _ in self.choices]
+        self.extra = block(5)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, n_classes))
+
+    def candidate(self, layer, choice):
+        return self.layers[layer][choice]
+
+    def build(self, arch):
+        taken = [self.layers[at]["ab".index(c)] for at, c in enumerate(arch.split("-"))]
+        if arch == "-".join("b" * 8):
+            taken.append(self.extra)  # one of 256 costs more than the sum of its layers
+        return nn.Sequential(self.stem, *taken, self.head)
+
+def block(kernel):
+    return nn.Sequential(nn.Conv2d(8, 8, kernel, padding=kernel // 2), nn.BatchNorm2d(8), nn.ReLU())
+
+def adds_up(n_classes):
+    net = Net(n_classes)
+    net.extra = nn.Identity()
+    return net
+
+def supernet(n_classes):
+    return Net(n_classes)
+"""
+
+
+def own(tmp_path: Path, name: str, *more: str) -> tuple[str, ...]:
+    from tests.own_images import folder_options, write_class_folders
+
+    if not (tmp_path / "searched_net.py").exists():
+        write_class_folders(tmp_path, n=40, size=32)
+    (tmp_path / "searched_net.py").write_text(SUPERNET)
+    return (
+        "search",
+        *folder_options(tmp_path),
+        "--model",
+        f"searched_net:{name}",
+        "--image-size",
+        "32",
+        *more,
+    )
+
+
+def test_an_optimum_costs_what_it_says(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """Every layer at its dearest costs more than the sum, so there is no exact optimum by sums: evolution
+    takes its place, with a note, and counts; asked for by name it is refused. Where they add up it stands."""
+    ran = bnrecal(*own(tmp_path, "adds_up", "--judge", "flops", "--format", "json"))
+    assert as_json(ran)["method"] == "exact"
+    whole = as_json(ran)["best"][0]
+    bound = str(whole["flops"])
+    options = own(tmp_path, "supernet", "--judge", "flops", "--max-flops", bound, "--out", "rare")
+    refused = bnrecal(*options, "--method", "exact")
+    assert refused.code == 2
+    assert "--method exact: costs of this space do not add up over layers" in refused.err
+    ran = bnrecal(*options, "--format", "json")
+    found = as_json(ran)
+    assert found["method"] == "evolution"
+    assert "costs of this space do not add up over layers, so there is no exact optimum: evolution" in ran.err
+    assert whole["arch"] == "-".join("b" * 8)
+    assert whole["arch"] not in {one["arch"] for one in found["best"]}
+    assert len(found["best"]) == 255
+    # nothing is bounded: the sum of scores has its optimum all the same
+    free = bnrecal(*own(tmp_path, "supernet", "--judge", "bn", "--out", "free"))
+    assert free.out.startswith("The exact optimum of bn")
+
+
+def test_what_little_is_within_is_found(bnrecal: Callable[..., Any]) -> None:
+    """The one architecture at the lowest cost of 65,536, by evolution; below it there is none."""
+    ran = bnrecal(
+        *("search", "--task", "tiny", "--judge", "random", "--max-flops", "7684096"),
+        *("--population", "4", "--generations", "1", "--format", "json"),
+    )
+    found = as_json(ran)
+    assert [one["flops"] for one in found["best"]] == [7_684_096]
+    assert found["notes"] == [
+        "from generation 1 on fewer than 4 were found that are new and within the bounds"
+    ]
+
+
+def test_measured_winners_owe_some_to_chance(bnrecal: Callable[..., Any]) -> None:
+    """Said of scores on images, and not of a sum of weights; what was forbidden stands in the sentence."""
+    measured = bnrecal(*SMALL, *FEW, "--forbid", "0:0").out.replace("\n", " ")
+    assert "the best of many owes some of its to chance" in measured
+    assert "within flops at most 12,000,000 without 0:0." in measured
+    assert "chance" not in bnrecal(*SMALL, "--judge", "bn", "--out", "bn").out
+
+
 def test_the_report_needs_the_folder_alone(bnrecal: Callable[..., Any]) -> None:
     """Best architectures, cost by judge; progress and trade-off as figures."""
     ran = bnrecal(*SMALL, *FEW)

@@ -7,7 +7,7 @@ import pytest
 
 from bnrecal.errors import BnrecalError
 from bnrecal.metrics.resampling import Evidence
-from bnrecal.search.racing import race, survivors
+from bnrecal.search.racing import Raced, race, survivors
 
 SIZES = (64, 128, 256, 512)
 
@@ -73,7 +73,7 @@ def test_without_differences_nobody_is_dropped() -> None:
     found = raced({f"a{i}": same for i in range(9)}, 2)
     assert not any(look.dropped for look in found.looks)
     assert found.n_evaluated == found.n_plain
-    assert found.says(512) == "nobody was dropped: the best 2 of all 512 images"
+    assert found.says(512) == "nobody was dropped: the 2 best by all 512 images"
 
 
 def test_a_race_that_ends_early_says_so() -> None:
@@ -86,14 +86,16 @@ def test_a_race_that_ends_early_says_so() -> None:
     assert "the race ended at 64" in found.says(512)
 
 
-def test_who_fails_is_dropped() -> None:
+def test_who_fails_is_out() -> None:
     """An architecture without evidence leaves the race at that look; too few left end it in one line."""
     right = classifiers(2, 6, 1.0)
 
     def evaluate(archs: Sequence[str], n: int) -> Mapping[str, Evidence]:
         return {arch: {"correct": right[arch][:n]} for arch in archs if arch != "a3"}
 
-    assert "a3" in race(list(right), 2, SIZES, evaluate).looks[0].dropped
+    look = race(list(right), 2, SIZES, evaluate).looks[0]
+    assert look.failed == ("a3",)
+    assert "a3" not in look.kept
     with pytest.raises(BnrecalError, match="1 architectures failed, 5 are left; needs 6"):
         race(list(right), 6, SIZES, evaluate)
 
@@ -120,3 +122,41 @@ def test_impossible_races_are_refused(
     """One line that names the value."""
     with pytest.raises(BnrecalError, match=message):
         raced(classifiers(0, 5, 1.0), k, confidence, sizes)
+
+
+def losing(right: Mapping[str, np.ndarray], lost: set[str], k: int) -> Raced:
+    """A race in which some cannot be evaluated."""
+
+    def evaluate(archs: Sequence[str], n: int) -> Mapping[str, Evidence]:
+        return {arch: {"correct": right[arch][:n]} for arch in archs if arch not in lost}
+
+    return race(list(right), k, SIZES, evaluate)
+
+
+def test_who_failed_was_not_dropped_by_a_race() -> None:
+    """They are told by themselves, and the answer is of the others alone; with as many left as are wanted
+    there was nothing to race for, and no confidence is spoken of."""
+    right = classifiers(1, 40, 1.5)
+    found = losing(right, {"a3", "a4"}, 2)
+    assert found.looks[0].failed == ("a3", "a4")
+    assert found.looks[0].dropped
+    assert not {"a3", "a4"} & {arch for look in found.looks for arch in look.dropped}
+    assert "of those that could be evaluated (2 could not)" in found.says(512)
+    assert "could not" not in raced(right, 2).says(512)
+    few = losing({arch: right[arch] for arch in ("a0", "a1", "a2", "a3")}, {"a0", "a1"}, 2).says(512)
+    assert few == (
+        "no more than 2 to choose from, of those that could be evaluated (2 could not): the race ended at 64 of "
+        "512 images, their order among each other is not certain"
+    )
+
+
+def test_all_there_are_need_no_race() -> None:
+    """The best 3 of 3: after the first look, which is not all images; a single winner is one."""
+    right = classifiers(1, 3, 1.5)
+    assert raced(right, 3).says(512) == (
+        "no more than 3 to choose from: the race ended at 64 of 512 images, their order among each other is not "
+        "certain"
+    )
+    clear = {"a0": np.ones(512, np.uint8), "a1": np.zeros(512, np.uint8), "a2": np.zeros(512, np.uint8)}
+    clear["a1"][:9] = clear["a2"][5:20] = 1
+    assert "this is the best on the 512 evaluation images" in raced(clear, 1).says(512)

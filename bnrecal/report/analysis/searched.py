@@ -28,6 +28,7 @@ class Searched:
     judged: tuple[Candidate, ...]
     n_failed: int
     costs: Mapping[str, tuple[int, float]]  # by judge: how many figures, and the seconds they took
+    is_measured: bool = False  # scores are a metric on images
 
     @property
     def best(self) -> list[Candidate]:
@@ -62,11 +63,38 @@ class Searched:
         n, search = len(self.judged), self.search
         within = ", ".join(f"{kind} at most {bound:,}" for kind, bound in search.bounds.items())
         bounds = f" within {within}" if within else ""
+        bounds += f" without {', '.join(search.forbidden)}" if search.forbidden else ""
         if search.method == "exact":
-            said = counted(n, "architecture")
+            if n == 1:
+                return f"The exact optimum of {search.judge}{bounds}."
+            cut = search.n_front > len(search.generations[0])
+            said = f"{n:,} of {search.n_front:,} architectures" if cut else counted(n, "architecture")
             return f"The exact optimum of {search.judge}{bounds}, and the trade-off below it: {said}."
         of = counted(len(search.generations), "generation")
         return f"{counted(n, 'architecture')} of {of} judged by {search.judge}{bounds}."
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of these figures."""
+        found, search = [], self.search
+        if self.n_failed:
+            found.append(f"{self.n_failed:,} could not be judged")
+        short = [
+            at
+            for at, of in enumerate(search.generations, 1)
+            if len(of) < search.settings.get("population", 0)
+        ]
+        if short:
+            found.append(
+                f"from generation {short[0]} on fewer than {search.settings['population']} were found that "
+                "are new and within the bounds"
+            )
+        if self.is_measured and len(self.judged) > 1:
+            found.append(
+                "these scores are of the images that the search went by, and the best of many owes some of "
+                "its to chance; evaluate whom you choose on other images"
+            )
+        return found
 
 
 def searched_of(search: Search, rows: Sequence[Row]) -> Searched:
@@ -82,7 +110,7 @@ def searched_of(search: Search, rows: Sequence[Row]) -> Searched:
             mine.append(row)
             judged.append(_candidate(member, row, generation))
     costs = {judge.name: (len(judge.values), judge.seconds) for judge in judges_of(mine)}
-    return Searched(search, tuple(judged), n_failed, costs)
+    return Searched(search, tuple(judged), n_failed, costs, any(map(is_evaluated, mine)))
 
 
 def _candidate(member: Member, row: Row, generation: int) -> Candidate:

@@ -23,10 +23,10 @@ def rendered(found: Searched, layout: str) -> str:
     if layout == "md":
         parts = ["## Search", escape(found.says)]
         parts += [table([escape(h) for h in headers], rows) for headers, rows in _tables(found)]
+        parts += [f"Note: {escape(note)}." for note in found.notes]
     else:
         parts = [filled(found.says), *(aligned(headers, rows, 1) for headers, rows in _tables(found))]
-    if found.n_failed:
-        parts.append(f"Note: {found.n_failed:,} could not be judged.")
+        parts += [filled(f"Note: {note}.") for note in found.notes]
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,12 +57,14 @@ def _json(found: Searched) -> str:
         "judge": search.judge,
         "method": search.method,
         "bounds": dict(search.bounds),
+        "forbidden": list(search.forbidden),
         "settings": dict(search.settings),
         "best": [dataclasses.asdict(one) for one in found.best],
         "front": [dataclasses.asdict(one) for one in found.front],
         "progress": [{"best": best, "median": median} for best, median in found.progress],
         "costs": {name: {"architectures": n, "seconds": s} for name, (n, s) in found.costs.items()},
         "failed": found.n_failed,
+        "notes": found.notes,
     }
     return json.dumps(whole, indent=1) + "\n"
 
