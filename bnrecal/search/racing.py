@@ -73,15 +73,13 @@ class Raced:
                 return f"nobody was dropped: {best} by all {n_all:,} images{of}"
             ended = f"the race ended at {self.n_images:,} of {n_all:,} images{order}"
             return f"no more than {k} to choose from{of}: {ended}"
+        sure = f"with {percent} confidence"
+        where = f"on the {n_all:,} evaluation images"
         if self.n_images < n_all:
-            return (
-                f"with {percent} confidence {these} on the {n_all:,} evaluation images{of}; the race ended at "
-                f"{self.n_images:,}{order} ({share})"
-            )
-        return (
-            f"with {percent} confidence {'none of ' if k > 1 else ''}{best} on the {n_all:,} evaluation images "
-            f"was {'' if k > 1 else 'not '}dropped{of} ({share})"
-        )
+            ended = f"the race ended at {self.n_images:,}{order} ({share})"
+            return f"{sure} {these} {where}{of}; {ended}"
+        none, was = ("none of ", "was") if k > 1 else ("", "was not")
+        return f"{sure} {none}{best} {where} {was} dropped{of} ({share})"
 
 
 def survivors(

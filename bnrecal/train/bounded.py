@@ -1,7 +1,8 @@
 """Uniform paths of a bounded cost (SPOS, Guo et al., ECCV 2020): a bin of FLOPs, then a path that is in it.
 
 The released code draws one of the bins [290, 300), [300, 310), ... [350, 360) million FLOPs for each step,
-then paths until one lies in it, up to 500. Here the nearest of these 500 is taken where none does.
+then paths until one lies in it, up to 500. Here the nearest of these 500 is taken where none does, and
+counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,8 +30,8 @@ def flops_of(choices: Choices, learner: Learner, input_shape: Sequence[int]) -> 
 
 def bounded_paths(
     bins: FlopBins, flops: Flops, seed: int, epoch: int, steps: int, sizes: Sequence[int]
-) -> Int64s:
-    """The path of every step of an epoch; shape (steps, 1, layers).
+) -> tuple[Int64s, int]:
+    """(the path of every step of an epoch, shape (steps, 1, layers); how many lie outside their bin).
 
     Raises BnrecalError where not one of them lies in its bin.
     """
@@ -49,7 +50,7 @@ def bounded_paths(
             f"flops_bins: no path from {low:,.0f} to {high:,.0f} FLOPs was drawn; those nearest have "
             f"{min(seen):,} to {max(seen):,}"
         )
-    return found
+    return found, steps - n_inside
 
 
 def _path_in(

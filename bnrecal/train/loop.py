@@ -4,6 +4,7 @@ What an epoch does follows from (recipe, images, network, epoch) and the state a
 from nothing else: its order, augmentation, paths and dropout are drawn anew from (seed, epoch).
 """
 
+import functools
 import hashlib
 import math
 import time
@@ -54,6 +55,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+# of an epoch, by its number: (the paths of each step, how many lie outside the bin of FLOPs drawn for them)
+Draw = Callable[[int], tuple[Any, int]]
 
 
 def train(
@@ -96,6 +99,11 @@ def train(
         log = before.log if before is not None else []
         if ranks.is_first:
             folders.begin(folder, log)
+        if len(log) < recipe.epochs and (n_outside := draw(len(log))[1]):
+            outside = (
+                f"{n_outside:,} of {batches.steps:,} paths of an epoch lie outside their bin, where none was"
+            )
+            note = "; ".join(filter(None, (note, f"flops_bins: {outside} drawn in 500 tries")))
         shown = _Shown(recipe, batches, device, on_progress, note)
         shown.start(len(log))
         for epoch in range(len(log), recipe.epochs):
@@ -154,16 +162,21 @@ def _check_sampling(recipe: Recipe, learner: Learner) -> None:
         )
 
 
-def _draw_of(learning: Learning, learner: Learner, task: Task, steps: int) -> Callable[[int], Any]:
-    """The paths of each step of an epoch, by its number."""
+def _draw_of(learning: Learning, learner: Learner, task: Task, steps: int) -> Draw:
     recipe, choices = learning.recipe, learning.choices
     if choices is None:
-        return lambda epoch: [[]] * steps
+        return lambda epoch: ([[]] * steps, 0)
     if recipe.flops_bins is None:
-        return lambda epoch: paths(recipe.sampling, recipe.seed, epoch, steps, choices.sizes).tolist()
+        return lambda epoch: (paths(recipe.sampling, recipe.seed, epoch, steps, choices.sizes).tolist(), 0)
     bins, flops = recipe.flops_bins, flops_of(choices, learner, task.input_shape)
     learning.module.train()  # counting ran some of it in eval mode
-    return lambda epoch: bounded_paths(bins, flops, recipe.seed, epoch, steps, choices.sizes).tolist()
+
+    @functools.lru_cache(maxsize=1)  # the first epoch is asked for twice
+    def draw(epoch: int) -> tuple[Any, int]:
+        found, n_outside = bounded_paths(bins, flops, recipe.seed, epoch, steps, choices.sizes)
+        return found.tolist(), n_outside
+
+    return draw
 
 
 def _epoch(
@@ -172,12 +185,12 @@ def _epoch(
     epoch: int,
     shown: "_Shown",
     check: Callable[[], None],
-    draw: Callable[[int], Any],
+    draw: Draw,
 ) -> Epoch:
     """All steps of an epoch; its line of the log."""
     recipe, steps = learning.recipe, batches.steps
     seed_epoch(recipe.seed, epoch, batches.ranks.rank)
-    taken = draw(epoch)
+    taken, n_outside = draw(epoch)
     losses = _Losses(epoch, learning.device)
     started = now_s(learning.device)
     n_images = 0
@@ -197,6 +210,7 @@ def _epoch(
         "lr": lr,
         "images_per_s": round(n_images / seconds),
         "seconds": round(seconds, 1),
+        **({"outside_bins": n_outside} if n_outside else {}),
         **({"processes": batches.ranks.n} if batches.ranks.n > 1 else {}),
     }
 

@@ -145,8 +145,8 @@ def test_who_failed_was_not_dropped_by_a_race() -> None:
     assert "could not" not in raced(right, 2).says(512)
     few = losing({arch: right[arch] for arch in ("a0", "a1", "a2", "a3")}, {"a0", "a1"}, 2).says(512)
     assert few == (
-        "no more than 2 to choose from, of those that could be evaluated (2 could not): the race ended at 64 of "
-        "512 images, their order among each other is not certain"
+        "no more than 2 to choose from, of those that could be evaluated (2 could not): the race ended at 64 "
+        "of 512 images, their order among each other is not certain"
     )
 
 
@@ -154,8 +154,8 @@ def test_all_there_are_need_no_race() -> None:
     """The best 3 of 3: after the first look, which is not all images; a single winner is one."""
     right = classifiers(1, 3, 1.5)
     assert raced(right, 3).says(512) == (
-        "no more than 3 to choose from: the race ended at 64 of 512 images, their order among each other is not "
-        "certain"
+        "no more than 3 to choose from: the race ended at 64 of 512 images, their order among each other "
+        "is not certain"
     )
     clear = {"a0": np.ones(512, np.uint8), "a1": np.zeros(512, np.uint8), "a2": np.zeros(512, np.uint8)}
     clear["a1"][:9] = clear["a2"][5:20] = 1

@@ -152,7 +152,9 @@ def test_last_norm_trains_the_last_norm_of_each_operation(tmp_path: Path) -> Non
     recipe = Recipe(sampling="fair", trainable="last-norm", bn_momentum=0, epochs=2, batch_size=20)
     source = learner()
     before = {name: t.clone() for name, t in source.module.state_dict().items()}
-    trained = train(recipe, bright_and_dark(), source, tmp_path, CPU)
+    notes: list[str | None] = []
+    trained = train(recipe, bright_and_dark(), source, tmp_path, CPU, lambda now: notes.append(now.note))
+    assert not any(notes)
     from safetensors.torch import load_file
 
     changed = {n for n, t in load_file(trained.weights).items() if not torch.equal(t, before[n])}
@@ -193,22 +195,25 @@ def test_bounded_paths_lie_in_a_bin_drawn_uniformly() -> None:
     """Three bins as often (chi-square, 2 degrees of freedom, below 13.8), every path in one of them."""
     costs = (1.0, 3.0, 9.0)
     bins = (10.0, 25.0, 5.0)
-    found = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 0, 600, (3,) * 4)
+    found, outside = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 0, 600, (3,) * 4)
     assert found.shape == (600, 1, 4)
+    assert outside == 0
     totals = np.array(costs)[found[:, 0]].sum(1)
     assert ((totals >= 10) & (totals < 25)).all()
     counts = np.bincount(((totals - 10) // 5).astype(int), minlength=3)
     assert ((counts - 200) ** 2 / 200).sum() < 13.8
-    again = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 0, 600, (3,) * 4)
+    again, _ = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 0, 600, (3,) * 4)
     assert (again == found).all()
-    other = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 1, 600, (3,) * 4)
+    other, _ = bounded_paths(bins, lambda path: int(sum(costs[c] for c in path)), 0, 1, 600, (3,) * 4)
     assert (other != found).any()
 
 
 def test_an_empty_bin_takes_the_nearest_and_all_empty_is_an_error() -> None:
     """Totals are even, so of the bins [3, 4), [4, 5) one is empty; above all paths there is nothing."""
-    found = bounded_paths((3.0, 5.0, 1.0), lambda path: 2 * sum(path), 0, 0, 40, (2, 2, 2))
-    assert {2 * int(path.sum()) for path in found[:, 0]} <= {2, 4}
+    found, outside = bounded_paths((3.0, 5.0, 1.0), lambda path: 2 * sum(path), 0, 0, 40, (2, 2, 2))
+    totals = [2 * int(path.sum()) for path in found[:, 0]]
+    assert set(totals) <= {2, 4}
+    assert 0 < outside < 40
     with pytest.raises(
         BnrecalError, match="no path from 100 to 110 FLOPs was drawn; those nearest have 6 to 6"
     ):
@@ -226,12 +231,26 @@ def test_flops_of_a_path_are_counted_and_bounded_training_takes_them(tmp_path: P
     assert flops((0, 2)) == flops((0, 0)) + 16 * 8 * 25
     before = {name: t.clone() for name, t in module.state_dict().items()}
     recipe = Recipe(sampling="uniform", flops_bins=(3000, flops((0, 0)) + 1, 10000), batch_size=20, epochs=3)
-    trained = train(recipe, bright_and_dark(), source, tmp_path, CPU)
+    notes: list[str | None] = []
+    trained = train(recipe, bright_and_dark(), source, tmp_path, CPU, lambda now: notes.append(now.note))
+    assert not any(notes)
     from safetensors.torch import load_file
 
     after = load_file(trained.weights)
     assert torch.equal(after["blocks.1.2.0.weight"], before["blocks.1.2.0.weight"])
     assert not torch.equal(after["blocks.1.0.0.weight"], before["blocks.1.0.0.weight"])
+
+
+def test_paths_outside_their_bin_are_told(tmp_path: Path) -> None:
+    """Where half of the bins are empty the training says so, and each epoch's line has the count."""
+    source = learner()
+    costs = flops_of(choices_of(source.module), source, (3, 12, 12))((0, 0))
+    recipe = Recipe(sampling="uniform", flops_bins=(costs, costs + 2000, 1000), batch_size=4, epochs=2)
+    notes: list[str | None] = []
+    trained = train(recipe, bright_and_dark(), source, tmp_path, CPU, lambda now: notes.append(now.note))
+    assert notes[0] is not None
+    assert "paths of an epoch lie outside their bin" in notes[0]
+    assert all(entry["outside_bins"] > 0 for entry in trained.log)
 
 
 def test_bins_are_heeded_by_uniform_paths_alone() -> None:
