@@ -1,6 +1,5 @@
 """Several real processes over gloo: unequal shards give what one process gives."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from tests.recalibration.test_hard_cases import Repeated, SharedHead
 from tests.recalibration.test_recalibrate import deep_net, images
 from tests.recalibration.test_walk import RAGGED
 
+Found = dict[tuple[str, str], list[Any]]
 SHARDS = [[4, 4, 3], [5], []]  # batch sizes of three processes, one of them without any image
 
 
@@ -39,11 +39,19 @@ def failing(batches: list[Tensor]) -> Any:
     raise OSError("the disk is gone")
 
 
-def work(rank: int, folder: str, estimator: str, kind: str) -> None:
-    """One process: recalibrate on its shard, save its buffers or the error it got."""
-    torch.set_num_threads(1)
-    init = f"file://{folder}/rendezvous"
-    distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=len(SHARDS))
+ALIKE = [
+    ("ema", "shared"),
+    ("cumulative", "plain"),
+    ("pooled", "sync"),
+    ("exact", "plain"),
+    ("exact", "head"),
+]
+FAILING = [("pooled", "poison"), ("pooled", "broken")]
+EVERY = [*ALIKE, ("pooled", "ragged"), *FAILING]
+
+
+def recalibrated(rank: int, estimator: str, kind: str) -> tuple[dict[str, Tensor], str | None, bool]:
+    """(buffers, error, whether any changed) of one process on its shard."""
     model, batches = network(kind), shards()[rank]
     source: Any = batches
     if kind == "ragged":
@@ -59,35 +67,45 @@ def work(rank: int, folder: str, estimator: str, kind: str) -> None:
     except (bnrecal.BnrecalError, OSError) as raised:
         error = str(raised)
     changed = any(not torch.equal(b, before[name]) for name, b in model.named_buffers())
-    torch.save((dict(model.named_buffers()), error, changed), f"{folder}/{rank}.pt")
+    return dict(model.named_buffers()), error, changed
+
+
+def work(rank: int, folder: str) -> None:
+    """One process: every case in turn, so that processes start once; one that waited for another hangs all."""
+    torch.set_num_threads(1)
+    init = f"file://{folder}/rendezvous"
+    distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=len(SHARDS))
+    torch.save([recalibrated(rank, *case) for case in EVERY], f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-def in_processes(folder: Path, estimator: str, kind: str) -> list[Any]:
-    arguments = (str(folder), estimator, kind)
-    multiprocessing.spawn(work, arguments, nprocs=len(SHARDS))
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(len(SHARDS))]
+@pytest.fixture(scope="module")
+def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What each process found, by case."""
+    folder = tmp_path_factory.mktemp("shards")
+    multiprocessing.spawn(work, (str(folder),), nprocs=len(SHARDS))
+    by_rank = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(len(SHARDS))]
+    return {case: [found[at] for found in by_rank] for at, case in enumerate(EVERY)}
 
 
-@pytest.mark.parametrize(
-    ("estimator", "kind"),
-    [("ema", "shared"), ("cumulative", "plain"), ("pooled", "sync"), ("exact", "plain"), ("exact", "head")],
-)
-def test_unequal_shards_give_the_single_process_result(tmp_path: Path, estimator: str, kind: str) -> None:
+@pytest.mark.parametrize(("estimator", "kind"), ALIKE)
+def test_unequal_shards_give_the_single_process_result(
+    in_processes: Found, estimator: str, kind: str
+) -> None:
     """Three batches, one and none: all processes end with one process's statistics, to 1e-6."""
     parts = shards()
     in_turn = [part[t] for t in range(3) for part in parts if t < len(part)]
     alone = network("plain" if kind == "sync" else kind)
     bnrecal.recalibrate(alone, in_turn, estimator=estimator)
-    for buffers, error, _ in in_processes(tmp_path, estimator, kind):
+    for buffers, error, _ in in_processes[estimator, kind]:
         assert error is None
         for name, value in alone.named_buffers():
             assert torch.allclose(buffers[name], value, rtol=1e-6, atol=1e-6), name
 
 
-def test_two_workers_with_eight_and_two_images(tmp_path: Path) -> None:
+def test_two_workers_with_eight_and_two_images(in_processes: Found) -> None:
     """Eight images of 0 here, two of 10 there: all end with mean 2 and (biased) variance 16."""
-    for buffers, error, _ in in_processes(tmp_path, "pooled", "ragged"):
+    for buffers, error, _ in in_processes["pooled", "ragged"]:
         assert error is None
         assert buffers["running_mean"].item() == pytest.approx(2)
         assert buffers["running_var"].item() * 39 / 40 == pytest.approx(16)
@@ -96,9 +114,11 @@ def test_two_workers_with_eight_and_two_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "reason"), [("poison", "batch 0: NaN or infinity"), ("broken", "the disk is gone")]
 )
-def test_a_failing_process_is_named_in_all_and_nobody_waits(tmp_path: Path, kind: str, reason: str) -> None:
+def test_a_failing_process_is_named_in_all_and_nobody_waits(
+    in_processes: Found, kind: str, reason: str
+) -> None:
     """NaN or a failing disk in the second process: each gets the reason, no model is changed."""
-    found = in_processes(tmp_path, "pooled", kind)
+    found = in_processes["pooled", kind]
     errors = [error for _, error, _ in found]
     assert errors[1].startswith(reason)
     assert errors[0] == errors[2] == f"process 1: {errors[1]}"
