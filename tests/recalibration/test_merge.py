@@ -71,7 +71,7 @@ def recalibrated(rank: int, estimator: str, kind: str) -> tuple[dict[str, Tensor
 
 
 def work(rank: int, folder: str) -> None:
-    """One process: every case in turn, so that processes start once; one that waited for another hangs all."""
+    """One process: every case in turn, so that processes start once."""
     torch.set_num_threads(1)
     init = f"file://{folder}/rendezvous"
     distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=len(SHARDS))
