@@ -28,7 +28,7 @@ results: $(READY)
 test-busy: $(READY)
 	experiments/bench/busy_tests.sh $(BUSY)
 
-# timings, as ratios measured side by side; about a quarter of an hour on two cores
+# timings, as ratios measured side by side; about twenty minutes on two cores
 bench: $(READY)
 	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[bench]'
 	$(BIN)/python -W ignore experiments/bench/recalibrate.py
@@ -36,6 +36,7 @@ bench: $(READY)
 	$(BIN)/python -W ignore experiments/bench/grid.py
 	$(BIN)/python experiments/bench/memory.py
 	$(BIN)/python experiments/bench/norms.py
+	$(BIN)/python experiments/bench/search.py 300 30
 
 # kills, full disks, lost nodes, hostile files, in number; about half an hour on two cores
 faults: $(READY)

@@ -10,21 +10,26 @@ Portions of both are taken in turn, so that a drifting machine treats both alike
 One thread throughout; prints seconds a subnet, ratios and where the time goes.
 """
 
+import copy
+import math
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from bnrecal import networks, tasks
 from bnrecal.executors.executor import Job
 from bnrecal.executors.workplace import Workplace
 from bnrecal.measure.measured import Measured
-from bnrecal.measure.prefixes import chain_of, grouped, n_nodes, tree_of
+from bnrecal.measure.prefixes import Node, chain_of, grouped, n_nodes, tree_of
 from bnrecal.measure.together import growing_evidence, measure_group
+from bnrecal.metrics.resampling import draw, resampled
 from bnrecal.networks.embedded import SPACE
 from bnrecal.networks.forward import plain_forward
 from bnrecal.plan.grid import cells_of
@@ -91,9 +96,22 @@ def sharing(
     print(f"  shared beginnings     {together:.4f} s a subnet, {one / together:.2f} times faster")
     print(f"  largest difference    {largest:g} mAP@0.5")
     print(f"  links computed        {nodes:,} of {sum(map(len, (c for of in chains for c in of))):,}")
+    image = torch.zeros(1, *task.input_shape)
+    work = [flops_of(root, image) for of in chains for root in tree_of(of)]
+    once, all_of = (sum(column) for column in zip(*work, strict=True))
+    print(f"  their FLOPs           {once / all_of:.3f} of all, {all_of / once:.2f} times fewer")
     for name, seconds in parts.items():
         print(f"  of it {name:23}{statistics.mean(seconds):.4f} s")
     return shared, one
+
+
+def flops_of(node: Node, x: torch.Tensor) -> tuple[int, int]:
+    """(FLOPs of this subtree's links, each once; the same times the subnets that run through each)."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        y = copy.deepcopy(node.link).eval()(x)
+    once = counter.get_total_flops()
+    below = [flops_of(child, y) for child in node.below.values()]
+    return once + sum(b[0] for b in below), once * len(node.members) + sum(b[1] for b in below)
 
 
 def racing(cells: Sequence[Cell], study: Study, figures: dict[str, Measured], one: float) -> None:
@@ -115,6 +133,31 @@ def racing(cells: Sequence[Cell], study: Study, figures: dict[str, Measured], on
         kept = sum(figures[arch].eval >= least for arch, _ in found.best)
         print(f"  {kept} of the best {K} by all images are among them")
     print(f"  {found.says(task.n_evaluation)}")
+    if len(figures) == len(cells):
+        last = next(look.critical for look in reversed(found.looks) if math.isfinite(look.critical))
+        for errors in (1.645, last):
+            share = least_share([figures[cell.arch] for cell in cells], errors)
+            print(
+                f"  who knew all beforehand, {errors:.2f} errors apart: {share:.0%} of the evaluations at least"
+            )
+
+
+def least_share(figures: Sequence[Measured], critical: float) -> float:
+    """The share of evaluations that a race must make which knows everybody's whole evidence beforehand.
+
+    It looks after every image, from the first size on, and an architecture goes as soon as its gap to the
+    K-th best is `critical` standard errors of the paired difference, sqrt(1 - n / N) of it as racing.py counts.
+    """
+    n_all = SIZES[-1]
+    weights = draw(n_all, 200)
+    samples = np.array([resampled(one.evidence, weights) for one in figures])
+    values = samples.mean(1)
+    kth = np.argsort(-values)[K - 1]
+    gap = values[kth] - values
+    error = (samples[kth] - samples).std(1) * math.sqrt(n_all)  # of one image
+    # gap = critical x error / sqrt(n) x sqrt(1 - n / N), solved for n
+    enough = 1 / (1 / n_all + (gap / np.maximum(critical * error, 1e-12)) ** 2)
+    return float(np.clip(np.where(gap > 0, enough, n_all), SIZES[0], n_all).mean() / n_all)
 
 
 def without_images() -> None:
