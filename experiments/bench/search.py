@@ -137,16 +137,14 @@ def racing(cells: Sequence[Cell], study: Study, figures: dict[str, Measured], on
         last = next(look.critical for look in reversed(found.looks) if math.isfinite(look.critical))
         for errors in (1.645, last):
             share = least_share([figures[cell.arch] for cell in cells], errors)
-            print(
-                f"  who knew all beforehand, {errors:.2f} errors apart: {share:.0%} of the evaluations at least"
-            )
+            print(f"  who knew all, {errors:.2f} errors apart: at least {share:.0%} of the evaluations")
 
 
 def least_share(figures: Sequence[Measured], critical: float) -> float:
     """The share of evaluations that a race must make which knows everybody's whole evidence beforehand.
 
     It looks after every image, from the first size on, and an architecture goes as soon as its gap to the
-    K-th best is `critical` standard errors of the paired difference, sqrt(1 - n / N) of it as racing.py counts.
+    K-th best is `critical` standard errors of the paired difference, times sqrt(1 - n / N) as in racing.py.
     """
     n_all = SIZES[-1]
     weights = draw(n_all, 200)
