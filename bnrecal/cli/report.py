@@ -99,6 +99,7 @@ def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures
     from bnrecal.cli.search import search_figures, search_report
     from bnrecal.report.analysis.judged import judged_of
     from bnrecal.report.formats.judged import rendered
+    from bnrecal.store.searched import keys_of_search
     from bnrecal.store.truth import kept_truth
     from bnrecal.study.cells import is_judgement
 
@@ -110,12 +111,16 @@ def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures
         return search_figures(folder, figures)
     searched = search_report(folder, layouts[layout])
     if searched is not None:
-        return searched
+        asked = keys_of_search(folder)
+        rows = [row for row in rows if row["key"] not in asked]  # of a ranking in the same folder
+        if layout == "json" or not any(map(is_judgement, rows)):
+            return searched
     kept = kept_truth(folder)
     if kept is None and not any(map(is_judgement, rows)):
         return None
     truth, name = kept or (None, None)
-    return rendered(judged_of(rows, truth, name), layouts[layout])
+    ranked = rendered(judged_of(rows, truth, name), layouts[layout])
+    return ranked if searched is None else f"{searched}\n{ranked}"
 
 
 def _hand_over(text: str, output: Path | None, folders: Sequence[Path], is_page: bool) -> None:

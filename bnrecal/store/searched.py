@@ -46,6 +46,12 @@ def keep_search(out: Path, search: Search) -> None:
         raise BnrecalError(f"--out: cannot write to {out}: {error.strerror}") from None
 
 
+def keys_of_search(out: Path) -> set[str]:
+    """Keys of the rows that the last search of this folder asked for."""
+    found = kept_search(out)
+    return set() if found is None else {member.key for of in found.generations for member in of}
+
+
 def kept_search(out: Path) -> Search | None:
     """The last search of this folder, if there was one. Raises BnrecalError for a damaged file."""
     path = out / NAME

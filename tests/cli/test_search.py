@@ -207,6 +207,14 @@ def test_the_report_needs_the_folder_alone(bnrecal: Callable[..., Any]) -> None:
     }
 
 
+def test_a_ranking_beside_a_search_is_reported_too(bnrecal: Callable[..., Any]) -> None:
+    """Of the same folder: first what was searched, then what was ranked besides."""
+    searched = bnrecal(*SMALL, "--judge", "bn").out
+    assert bnrecal("report").out == searched
+    ranked = bnrecal("rank", "--task", "tiny", "--arch", "random:12", "--judge", "random,params").out
+    assert bnrecal("report").out == f"{searched}\n{ranked}"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
