@@ -1,11 +1,11 @@
 """From how many images on does calibration no longer change the ranking?
 
-    python images_needed.py OUT [-o FILE] [--figures FOLDER]
+    python images_needed.py OUT [OUT ...] [--titles A,B] [-o FILE] [--figures FOLDER]
 
-OUT is a folder of `bnrecal rank` with eval at several counts of images, and truth. Every judge beside the
-reference, eval by most images (of these the closest to the truth): tau-b with the truth, what it lacks to the
-reference's over the same resamples of architectures, tau-b between the two orders. For each rule and batch
-size with several counts of images: from which on none is told from its largest.
+Each OUT is a folder of `bnrecal rank` with eval at several counts of images, and truth. Every judge beside
+the reference, eval by most images (of these the closest to the truth): tau-b with the truth, what it lacks
+to the reference's over the same resamples of architectures, tau-b between the two orders. For each rule and
+batch size with several counts of images: from which on none is told from its largest.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from bnrecal.report.analysis.judged import Judged, judged_of
 from bnrecal.report.formats.canvas import write_pictures
 from bnrecal.report.formats.markdown import table
 from bnrecal.report.formats.picture import Panel, Picture
-from bnrecal.report.formats.series import COLOURS, MUTED
-from bnrecal.search.ranking import Figure, Ranking
+from bnrecal.report.formats.series import MUTED, styles
+from bnrecal.search.ranking import FEWEST_SURE, Figure, Ranking
 from bnrecal.store.store import Store
 from bnrecal.store.truth import kept_truth
 
@@ -65,10 +65,8 @@ def reference(ranking: Ranking, ladders: Ladders) -> str:
     return max(found, key=lambda name: ranking.against[name].kendall.value)
 
 
-def text(judged: Judged) -> str:
-    ranking = judged.ranking
-    assert ranking is not None, "a ranking of three architectures or more"
-    assert ranking.against, "needs --truth"
+def text(title: str, judged: Judged) -> str:
+    ranking = ranked(judged)
     ladders = ladders_of(judged)
     first = reference(ranking, ladders)
     names = [name for rungs in ladders.values() for name in rungs.values()]
@@ -87,7 +85,7 @@ def text(judged: Judged) -> str:
         f"- {rule}: {_sentence(ranking, rungs)}" for rule, rungs in ladders.items() if len(rungs) > 1
     ]
     return (
-        "# How many images a ranking needs\n\n"
+        f"## {title}\n\n"
         f"{len(ranking.archs):,} architectures, against {judged.truth}. 95 % intervals over architectures; "
         f"those of differences hold at once.\n\n{table(headers, rows)}\n\n" + "\n".join(sentences) + "\n"
     )
@@ -100,49 +98,75 @@ def _sentence(ranking: Ranking, rungs: dict[int, str]) -> str:
     return f"from {n:,} images on the agreement with the truth is not told from that at {most:,}."
 
 
-def picture(judged: Judged) -> Picture:
-    ranking = judged.ranking
-    assert ranking is not None
+def ranked(judged: Judged) -> Ranking:
+    """Raises SystemExit where there are no intervals to compare by."""
+    found = judged.ranking
+    if found is None or not found.against:
+        raise SystemExit("needs the truth: `bnrecal rank --truth FILE` keeps it in the folder")
+    if len(found.archs) < FEWEST_SURE:
+        raise SystemExit(f"{len(found.archs)} architectures: needs {FEWEST_SURE} for intervals")
+    return found
+
+
+def panel(title: str, judged: Judged) -> Panel:
+    """tau by images: a colour for each rule and batch size, a line for each order; others across."""
+    ranking = ranked(judged)
 
     def draw(axes: "Axes") -> None:
-        for colour, (rule, rungs) in zip(COLOURS, ladders_of(judged).items(), strict=False):
-            taus = [ranking.against[name].kendall.value for name in rungs.values()]
-            axes.plot(list(rungs), taus, color=colour, marker=".", label=rule)
+        ladders = ladders_of(judged)
+        rules = list(dict.fromkeys(_without_order(rule) for rule in ladders))
+        looks = styles(rules)
+        for rule, rungs in ladders.items():
+            name = _without_order(rule)
+            colour, mark, _ = looks[name]
+            taus = [ranking.against[judge].kendall.value for judge in rungs.values()]
+            label = name if name in rules else None
+            axes.plot(list(rungs), taus, color=colour, marker=mark, markersize=4, linewidth=1, label=label)
+            if label:
+                rules.remove(name)  # its other orders look alike
         for name in ("stored", "bn", "flops"):
             if name in ranking.against:
                 tau = ranking.against[name].kendall.value
                 axes.axhline(tau, color=MUTED, linewidth=0.8, linestyle=":")
                 axes.annotate(name, (1, tau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-        counts = sorted({n for rungs in ladders_of(judged).values() for n in rungs})
+        counts = sorted({n for rungs in ladders.values() for n in rungs})
         axes.set_xscale("log", base=2)
-        axes.set_xticks(counts, [f"{n:,}" for n in counts])  # matplotlib's own labels are formulas
+        axes.set_xticks(counts, [f"{n:,}" for n in counts], rotation=45)  # matplotlib's own are formulas
         axes.minorticks_off()
         axes.set_xlabel("calibration images")
         axes.set_ylabel("tau-b with the truth")
-        axes.legend(frameon=False, fontsize=8)
+        axes.set_ylim(-0.75, 0.75)
+        axes.legend(fontsize=7, loc="lower left", title="re-estimated", title_fontsize=7, edgecolor="none")
 
-    panel = Panel("Ranking", "Agreement with true accuracies by calibration images.", draw, (6.4, 4.2))
-    return Picture(
-        "ranking-by-images", "ranking", "Agreement with the truth by calibration images.", (panel,)
-    )
+    alt = f"{title}: agreement with true accuracies by calibration images."
+    return Panel(title, alt, draw, (4.6, 4.2))
+
+
+def _without_order(rule: str) -> str:
+    return rule.partition(" seed ")[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="+")
+    parser.add_argument("--titles", help="of the folders, comma list; by default their names")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--figures", type=Path)
     given = parser.parse_args()
-    kept = kept_truth(given.out)
-    if kept is None:
-        parser.error(f"{given.out} has no truth; `bnrecal rank --truth FILE` keeps it there")
-    judged = judged_of(Store(given.out).latest(), *kept)
+    titles = given.titles.split(",") if given.titles else [out.name for out in given.out]
+    found = []
+    for title, out in zip(titles, given.out, strict=True):
+        kept = kept_truth(out)
+        found.append((title, judged_of(Store(out).latest(), *(kept or (None, None)))))
+    parts = ["# How many images a ranking needs\n", *(text(*one) for one in found)]
     if given.output:
-        given.output.write_text(text(judged), "utf-8")
+        given.output.write_text("\n".join(parts), "utf-8")
     else:
-        print(text(judged), end="")
+        print("\n".join(parts), end="")
     if given.figures:
-        write_pictures([picture(judged)], given.figures)
+        caption = "Agreement with the truth by calibration images."
+        panels = tuple(panel(*one) for one in found)
+        write_pictures([Picture("ranking-by-images", "ranking", caption, panels)], given.figures)
 
 
 if __name__ == "__main__":

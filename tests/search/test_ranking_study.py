@@ -84,7 +84,7 @@ def test_from_images_to_the_answer(bnrecal: Callable[..., Any], tmp_path: Path) 
     write_class_folders(tmp_path / "images", n=20, size=16)
     run(tmp_path, "few.py", "images/val", "some", 5)
     assert len(list((tmp_path / "some").glob("*/*"))) == 10
-    archs = run(tmp_path, "archs.py", 4).strip()
+    archs = run(tmp_path, "archs.py", 10).strip()
     truth = {
         arch: {"mean_acc": float(at), "test_acc": [at, at + 0.5]} for at, arch in enumerate(archs.split(","))
     }
