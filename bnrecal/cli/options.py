@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from bnrecal.cli import completion
-from bnrecal.study.axes import AXES, AXIS, TOLERANCE
+from bnrecal.study.axes import AXES, AXIS, TOLERANCE, Axis
+from bnrecal.study.cells import USUAL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 OUT = Path("results")
@@ -171,16 +172,31 @@ def grid_options(command: Command) -> Command:
     return command
 
 
+def _of_ranking(axis: Axis) -> str:
+    """What the option is, with the default of `rank` and `search`: what `recalibrate` does by itself."""
+    estimator, batch_size, n_samples = USUAL
+    usual = {
+        "arch": "all; of more than 100 random:100; without choices those of the model",
+        "batch_size": f"{batch_size}, or all images",
+        "n_samples": f"{n_samples}, or all there are",
+        "estimator": estimator,
+    }
+    return f"{axis.about}  [{usual[axis.name]}]" if axis.name in usual else axis.help
+
+
+RANKED = (*(along(axis.name, _of_ranking(axis)) for axis in AXES), GRID[len(AXES)])
+
+
 def rank_options(command: Command) -> Command:
     """Those of them that name architectures and what they are recalibrated with."""
-    for option in reversed(GRID[: len(AXES) + 1]):
+    for option in reversed(RANKED):
         command = option(command)
     return command
 
 
 def setting_options(command: Command) -> Command:
     """Those of them that say what is recalibrated with."""
-    for option in reversed(GRID[1 : len(AXES)]):
+    for option in reversed(RANKED[1 : len(AXES)]):
         command = option(command)
     return command
 

@@ -26,7 +26,11 @@ def raced(opened: "Opened", cells: Sequence["Cell"], k: int, device: str) -> "Ra
 
     running = [cell for cell in cells if cell.estimator in IN_ONE_WALK]
     settings = {(c.estimator, c.momentum, c.batch_size, c.n_samples, c.seed) for c in running}
-    if len(settings) != 1 or opened.recipes:
+    if len(settings) > 1:
+        raise BnrecalError(
+            f"--race: eval at {len(settings)} settings; a race goes by one (--estimator, --bs, --samples)"
+        )
+    if not settings or opened.recipes:
         raise BnrecalError(
             f"--race: needs judge eval at one setting (--estimator {', '.join(IN_ONE_WALK)}; --bs, "
             "--samples) of networks that are there"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bnrecal.store.store import Store
     from bnrecal.sweep.plan import Plan
 
-BY_SUFFIX = {".json": "json", ".md": "md"}
+BY_SUFFIX = {".json": "json", ".md": "md", ".txt": "text", "": "text"}
 MOST_UNASKED = 100  # architectures, where none are named and the space has more
 
 
@@ -87,6 +87,7 @@ def rank(
     from bnrecal.store.truth import keep_truth
 
     check_where(judges, running)
+    layout = layout_of(layout, output)
     opened = _each_once(opened_to_rank(*gathered(context, study, options), _usual_archs))
     known = _truth_of(truth, opened)
     store = Store(out)
@@ -97,7 +98,6 @@ def rank(
     if dry_run:
         click.echo(_plan_line(plan))
         return 0
-    layout = layout or BY_SUFFIX.get(output.suffix if output else "", "text")
     if race is not None:
         asked = context.get_parameter_source("judges") == click.core.ParameterSource.COMMANDLINE
         unheeded = [judge for judge in judges if asked and judge != "eval"]
@@ -109,10 +109,22 @@ def rank(
         return 0
     store.prepare()
     if known is not None and truth is not None:
-        keep_truth(out, truth.stem, known)
+        replaced = keep_truth(out, truth.stem, known)
+        if replaced:
+            note(f"the truth {replaced} of {out} gave way to {truth.stem}")
     run(plan, store, executor, running.name)
     hand_over(_answer(plan, store, known, truth, layout), output)
     return failures(plan, store)
+
+
+def layout_of(layout: str | None, output: Path | None) -> str:
+    """The one asked for, or what the file's name ends in."""
+    if layout is not None:
+        return layout
+    suffix = output.suffix.lower() if output else ""
+    if suffix not in BY_SUFFIX:
+        raise BnrecalError(f"-o {output}: ends in {suffix!r}; allowed: .txt, .md, .json, or --format")
+    return BY_SUFFIX[suffix]
 
 
 def hand_over(text: str, output: Path | None) -> None:

@@ -107,8 +107,8 @@ def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures
     if len(latest) > 1 or layout not in layouts:
         return None
     ((folder, rows),) = latest.items()
-    if figures is not None:
-        return search_figures(folder, figures)
+    if figures is not None and (drawn := search_figures(folder, figures)) is not None:
+        return drawn
     searched = search_report(folder, layouts[layout])
     if searched is not None:
         asked = keys_of_search(folder)
@@ -119,6 +119,8 @@ def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures
     if kept is None and not any(map(is_judgement, rows)):
         return None
     truth, name = kept or (None, None)
+    if figures is not None:
+        raise BnrecalError(f"--figures: {folder} holds a ranking, which has none; a search has two")
     ranked = rendered(judged_of(rows, truth, name), layouts[layout])
     return ranked if searched is None else f"{searched}\n{ranked}"
 

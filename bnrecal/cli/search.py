@@ -17,7 +17,7 @@ from bnrecal.cli.options import (
     setting,
     setting_options,
 )
-from bnrecal.cli.rank import BY_SUFFIX, check_where, hand_over, opened_to_rank, planned
+from bnrecal.cli.rank import check_where, hand_over, layout_of, opened_to_rank, planned
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bnrecal.store.store import Store
     from bnrecal.sweep.generations import Asked, Bounds, Searching
 
-NOT_ADDITIVE = "costs of this space do not add up over layers, so there is no exact optimum: evolution"
+NOT_ADDITIVE = "costs of this space do not add up over layers, so it is searched by evolution, not solved"
 METHODS = ("auto", "evolution", "exact")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -107,6 +107,8 @@ def search(
     from bnrecal.store.store import Store
     from bnrecal.sweep.generations import Bounds
 
+    if "," in judge:
+        raise BnrecalError(f"--judge {judge}: a search goes by one judge; `bnrecal rank` compares several")
     check_where([judge], running)
     given, places = gathered(context, study, options)
     opened = opened_to_rank(given, places, lambda source: source.names)
@@ -122,9 +124,7 @@ def search(
     otherwise = None if method == "exact" else _begun(within, judge, settings, False, forbid or ())
     todo = _Todo(within, judge, settings, scores, running, executor, retry_failed)
     todo.run(begun, otherwise)
-    hand_over(
-        search_report(out, layout or BY_SUFFIX.get(output.suffix if output else "", "text")) or "", output
-    )
+    hand_over(search_report(out, layout_of(layout, output)) or "", output)
     return 0
 
 
@@ -189,7 +189,14 @@ def _begun(
         )
     method = "exact" if is_exact else "evolution"
     made = {} if is_exact else asdict(settings)
-    return Search(named(asked[0].facts()), method, within.bounds.kinds, made, forbidden=tuple(forbidden))
+    return Search(
+        named(asked[0].facts()),
+        method,
+        within.bounds.kinds,
+        made,
+        forbidden=tuple(forbidden),
+        n_space=within.space.size,
+    )
 
 
 class _Todo:

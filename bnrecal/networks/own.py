@@ -281,5 +281,8 @@ def _names(made: Any, spec: str) -> tuple[str, ...]:
     given = _run(lambda: getattr(made, "archs", None), f"{spec}: archs")
     names = tuple(given) if _is_listing(given) else ()
     if not names or not all(isinstance(name, str) for name in names):
-        raise BnrecalError(f"--model: {spec} returned an object whose archs are no names: {given!r}")
+        raise BnrecalError(
+            f"--model: {spec} returned an object whose archs are no names: {given!r}; needs the names of "
+            "some architectures, such as archs = ('small', 'large')"
+        )
     return tuple(str(name) for name in names)

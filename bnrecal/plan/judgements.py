@@ -27,6 +27,9 @@ def to_rank(opened: Opened, judges: Sequence[str]) -> tuple[list[Cell], list[Jud
             f"--judge bn: {opened.study.model} names no choices, so there is nothing to sum up; see "
             "docs/ranking.md for what a supernet tells"
         )
+    if "bn" in judges and opened.source.space is not None and not opened.recipes:
+        space = opened.source.space
+        opened.source.candidate(0, space.allowed[0][0])  # says if it has none, before anything is done
     study = opened.study.model_copy(update={"baseline": "stored" in judges, "reference": False})
     measured = cells_of(replace(opened, study=study)) if set(judges) & set(MEASURED) else []
     cells = [cell for cell in measured if cell.estimator == STORED or "eval" in judges]

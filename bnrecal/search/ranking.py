@@ -203,7 +203,7 @@ def _against(judge: Float64s, true: Float64s, weights: np.ndarray) -> AgainstTru
     whole = _agreement(judge, true, weights)
     top = best_tenth(true)
     within = None
-    if len(top) >= FEWEST:
+    if len(top) >= FEWEST_SURE:
         within = _kendall(judge[top], true[top], draw(len(top), weights.shape[1]))
     regrets = {k: regret(judge, true, k) if k < len(true) else None for k in TOP_K}
     return AgainstTruth(whole.kendall, whole.spearman, within, regrets)
@@ -219,7 +219,7 @@ def _ceiling(truth: Truth, archs: Sequence[str], weights: np.ndarray) -> Ceiling
     within = None
     tenths = [(a[top], b[top]) for a, b in pairs for top in (best_tenth(b),)]
     n_top = len(tenths[0][0])
-    if n_top >= FEWEST:
+    if n_top >= FEWEST_SURE:
         within = _mean_tau(tenths, draw(n_top, weights.shape[1]))
     return Ceiling(_mean_tau(pairs, weights), within, n_runs)
 

@@ -26,7 +26,8 @@ class Member:
 class Search:
     """`judge` as a ranking names it, `bounds` by kind of cost; of method "exact" there is one generation.
 
-    `forbidden` as it was written, "LAYER:CHOICE"; `n_front` of a trade-off whose first alone are kept.
+    `forbidden` as it was written, "LAYER:CHOICE"; `n_front` of a trade-off whose first alone are kept;
+    `n_space` architectures there are without forbidden choices.
     """
 
     judge: str
@@ -36,6 +37,7 @@ class Search:
     generations: tuple[tuple[Member, ...], ...] = ()
     forbidden: Sequence[str] = ()
     n_front: int = 0
+    n_space: int = 0
 
 
 def keep_search(out: Path, search: Search) -> None:

@@ -10,10 +10,10 @@ from bnrecal.search.truth import MEAN, RUNS, Truth, read_truth
 FOLDER = "truth"
 
 
-def keep_truth(out: Path, name: str, truth: Truth) -> None:
+def keep_truth(out: Path, name: str, truth: Truth) -> str | None:
     """Write it to OUT/truth/NAME.json, beside what was kept of other architectures under that name.
 
-    What was kept under another name goes.
+    What was kept under another name goes; returns that name.
     """
     kept = _entries(truth)
     folder = out / FOLDER
@@ -28,6 +28,7 @@ def keep_truth(out: Path, name: str, truth: Truth) -> None:
         write_whole(folder / f"{name}.json", (json.dumps(kept, indent=0) + "\n").encode())
     except OSError as error:
         raise BnrecalError(f"--out: cannot write to {out}: {error.strerror}") from None
+    return None if before is None or before[1] == name else before[1]
 
 
 def _entries(truth: Truth) -> dict[str, dict[str, object]]:

@@ -36,6 +36,11 @@ def read_recipe(path: Path) -> RecipeFile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BnrecalError(f"{path}: not a TOML file: {error}") from None
     found.pop("trained", None)
+    if isinstance(found.get("train"), dict | list):
+        raise BnrecalError(
+            f"{path}: [train] makes this a study, for `sweep --study` and `rank --study`; a recipe for "
+            "`train` has the fields of that table at the top"
+        )
     if "max_lr" in found:
         found = {**_OLD, "lr": found.pop("max_lr"), **found}
     inputs = {name: found.pop(name) for name in Inputs.model_fields if name in found}

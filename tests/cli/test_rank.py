@@ -163,6 +163,37 @@ def test_a_truth_of_other_architectures_is_refused_before_anything_is_measured(
     assert "known knows 0 of these architectures; a comparison needs 3" in said
 
 
+def test_a_truth_of_another_name_takes_the_place_of_the_first(
+    bnrecal: Callable[..., Any], tmp_path: Path
+) -> None:
+    """And that is noted; the same name again is not."""
+    truth = write_truth(tmp_path)
+    other = shutil.copy(truth, tmp_path / "other.json")
+    ranked = (*SMALL, "--judge", "flops,params", "--truth")
+    for path, noted in ((truth, False), (truth, False), (other, True)):
+        assert ("the truth known of results gave way to other" in bnrecal(*ranked, path).err) == noted
+
+
+def test_a_ranking_has_no_figures(bnrecal: Callable[..., Any]) -> None:
+    """And says so, where a search has two."""
+    bnrecal(*SMALL, "--judge", "flops,params")
+    ran = bnrecal("report", "--figures", "drawn")
+    assert ran.code == 2
+    assert "--figures: results holds a ranking, which has none; a search has two" in ran.err
+    assert not Path("drawn").exists()
+
+
+def test_defaults_are_those_that_the_help_shows(bnrecal: Callable[..., Any]) -> None:
+    """Of rank and search, which are not those of a sweep."""
+    for command in ("rank", "search"):
+        shown = " ".join(bnrecal(command, "--help").out.split())
+        for said in ("[32, or all images]", "[1024, or all there are]", "exact; comma list. [pooled]"):
+            assert said in shown
+    bnrecal("rank", "--task", "tiny", "--arch", "arch1", "--judge", "eval")
+    (row,) = Store(Path("results")).rows()
+    assert (row["estimator"], row["batch_size"], row["n_samples"]) == ("pooled", 32, 1024)
+
+
 def test_two_names_of_one_architecture_are_ranked_once(bnrecal: Callable[..., Any]) -> None:
     """The second is noted; it would count as agreement."""
     names = "arch1,0-0-0-0-0-0-0-0,arch2,arch3"

@@ -152,7 +152,10 @@ def test_an_optimum_costs_what_it_says(bnrecal: Callable[..., Any], tmp_path: Pa
     ran = bnrecal(*options, "--format", "json")
     found = as_json(ran)
     assert found["method"] == "evolution"
-    assert "costs of this space do not add up over layers, so there is no exact optimum: evolution" in ran.err
+    assert (
+        "costs of this space do not add up over layers, so it is searched by evolution, not solved" in ran.err
+    )
+    assert found["notes"] == ["every architecture within the bounds was judged, so there is no better one"]
     assert whole["arch"] == "-".join("b" * 8)
     assert whole["arch"] not in {one["arch"] for one in found["best"]}
     assert len(found["best"]) == 255
@@ -226,6 +229,11 @@ def test_a_ranking_beside_a_search_is_reported_too(bnrecal: Callable[..., Any]) 
         (("--forbid", "9:0"), "--forbid: '9:0': layers are 0 to 7"),
         (("--method", "exact"), "--method exact: judge eval does not add up over layers"),
         (("--estimator", "pooled,ema"), "--judge eval: at 2 settings; a search goes by one"),
+        (
+            ("--judge", "eval,bn"),
+            "--judge eval,bn: a search goes by one judge; `bnrecal rank` compares several",
+        ),
+        (("-o", "found.html"), "-o found.html: ends in '.html'; allowed: .txt, .md, .json, or --format"),
         (("--judge", "taste"), "--judge: unknown judge 'taste'"),
         (("--model", "torchvision:resnet18", "--task", "imagefolder"), "names no choices"),
     ],

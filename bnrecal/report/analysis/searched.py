@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from bnrecal.report.analysis.judged import judges_of
 from bnrecal.report.analysis.wording import counted
+from bnrecal.search.evolution import RANDOM_TRIES
 from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.store.searched import Member, Search
+
+EXHAUSTED = RANDOM_TRIES  # a space no larger is taken whole where random draws find too few
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class Searched:
     n_failed: int
     costs: Mapping[str, tuple[int, float]]  # by judge: how many figures, and the seconds they took
     is_measured: bool = False  # scores are a metric on images
+
+    @property
+    def n_space(self) -> int:
+        """Architectures of the space without forbidden choices; older files do not say."""
+        return self.search.n_space or EXHAUSTED + 1
 
     @property
     def best(self) -> list[Candidate]:
@@ -84,7 +92,9 @@ class Searched:
             for at, of in enumerate(search.generations, 1)
             if len(of) < search.settings.get("population", 0)
         ]
-        if short:
+        if short and search.settings and self.n_space <= EXHAUSTED:
+            found.append("every architecture within the bounds was judged, so there is no better one")
+        elif short:
             found.append(
                 f"from generation {short[0]} on fewer than {search.settings['population']} were found that "
                 "are new and within the bounds"

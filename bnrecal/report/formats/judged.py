@@ -21,11 +21,16 @@ INTERVALS = (
     "same space, not with another training."
 )
 NO_INTERVALS = f"No intervals: of fewer than {FEWEST_SURE} architectures they would not cover."
+REGRET = (
+    "Regret: how far the truly best of a judge's first (first 10) falls short of the best there is, in units "
+    "of the truth, ties at their worst. Best tenth: of the truth."
+)
 ONE_TRAINING = (
     "One training: each run by itself held against the mean of the others, the tenth by these too. What one "
     "more training would know, not a bound."
 )
 Table = tuple[list[str], list[list[str]]]  # headers, rows
+LABELS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def rendered(judged: Judged, layout: str) -> str:
@@ -34,18 +39,54 @@ def rendered(judged: Judged, layout: str) -> str:
 
 
 def to_text(judged: Judged) -> str:
-    parts = [
-        heading(judged),
-        *(aligned(*found, _names(found)) for found in _tables(judged)),
-        *map(filled, says(judged)),
-        *map(filled, _foot(judged)),
-    ]
+    """Tables no wider than a terminal as far as letters for the judges can make them so."""
+    first, *others = _tables(judged)
+    tables = [*_in_two(*first), *others]
+    drawn = [aligned(*found, _names(found)) for found in tables]
+    if max(map(_width, drawn)) > WIDTH and len(judged.judges) <= len(LABELS):
+        names = [judge.name for judge in judged.judges]
+        short = dict(zip(names, LABELS, strict=False))
+        drawn = [aligned(["", "judge"], [[short[name], name] for name in names], 2)]
+        drawn += [aligned(*_with(short, found), _names(found)) for found in tables]
+    above = _above_highest(judged)
+    drawn[-1] = f"{above}\n\n{drawn[-1]}" if above else drawn[-1]
+    parts = [heading(judged), *drawn, *map(filled, says(judged)), *map(filled, _foot(judged))]
     return "\n\n".join(parts) + "\n"
+
+
+def _width(drawn: str) -> int:
+    return max(map(len, drawn.splitlines()))
+
+
+def _with(short: "dict[str, str]", found: Table) -> Table:
+    """The table with these names for judges, in headers and in the columns of names."""
+    headers, rows = found
+    n = _names(found)
+    return (
+        [short.get(header, header) for header in headers],
+        [[*(short.get(cell, cell) for cell in row[:n]), *row[n:]] for row in rows],
+    )
+
+
+def _in_two(headers: list[str], rows: list[list[str]]) -> list[Table]:
+    """The table of judges; one with the truth in two, of which each fits the terminal."""
+    if len(headers) <= 3:
+        return [(headers, rows)]
+    second = [headers[0], *headers[3:]], [[row[0], *row[3:]] for row in rows]
+    return [(headers[:3], [row[:3] for row in rows]), second]
+
+
+def _above_highest(judged: Judged) -> str:
+    """What the last table leaves out."""
+    n = len(judged.archs)
+    return f"The {HIGHEST} highest by {judged.judges[0].name}, of {n:,}:" if n > HIGHEST else ""
 
 
 def to_markdown(judged: Judged) -> str:
     parts = [f"## {escape(heading(judged))}"]
     parts += [table([escape(h) for h in headers], rows) for headers, rows in _tables(judged)]
+    if above := _above_highest(judged):
+        parts.insert(-1, escape(above))
     return "\n\n".join([*parts, *map(escape, says(judged)), *_foot(judged)]) + "\n"
 
 
@@ -90,9 +131,10 @@ def filled(sentence: str) -> str:
 
 def _foot(judged: Judged) -> list[str]:
     ranking = judged.ranking
-    if ranking is None:
+    if ranking is None or not (ranking.between or ranking.against):
         return []
-    foot = [INTERVALS if len(ranking.archs) >= FEWEST_SURE else NO_INTERVALS]
+    foot = [REGRET] if ranking.against else []
+    foot += [INTERVALS if len(ranking.archs) >= FEWEST_SURE else NO_INTERVALS]
     if ranking.ceiling is not None:
         foot.append(ONE_TRAINING)
     return foot
@@ -123,7 +165,9 @@ def _closest(judged: Judged, ranking: Ranking) -> list[str]:
             f"{counted(len(ranking.archs), 'architecture')}: who is closest to the truth is not said of "
             f"fewer than {FEWEST_SURE}."
         ]
-    found = [f"Closest to the truth: {best}, tau {_signed(defined[best])}."]
+    alike = [name for name in defined if name != best and _orders_alike(judged, best, name)]
+    first = f"{best} and {', '.join(alike)}, which order them alike" if alike else best
+    found = [f"Closest to the truth: {first}, tau {_signed(defined[best])}."]
     if defined[best].high < 0:
         found = [f"Every judge ranks against the truth, {best} the least: tau {_signed(defined[best])}."]
     elif defined[best].is_noise:
@@ -133,16 +177,24 @@ def _closest(judged: Judged, ranking: Ranking) -> list[str]:
     below: list[str] = []
     noise: list[str] = []
     for name in defined:
-        if name != best:
+        if name != best and name not in alike:
             difference = _from(judged, best, name)
-            (noise if difference.is_noise else below).append(f"{name} ({_signed(difference)})")
+            by = f"lower by {difference.value:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
+            (noise if difference.is_noise else below).append(f"{name} ({by})")
     n = len(defined) * (len(defined) - 1) // 2
     adjusted = f"; intervals adjusted for {n} comparisons" if n > 1 else ""
     if below:
-        found.append(f"Below it beyond noise, by tau: {', '.join(below)}{adjusted}.")
+        found.append(f"Below it beyond noise: {', '.join(below)}{adjusted}.")
     if noise:
-        found.append(f"Not told from it, the difference is noise: {', '.join(noise)}.")
+        whom = f"these {len(ranking.archs):,} architectures"
+        found.append(f"Not told from it by {whom}: {', '.join(noise)}.")
     return found
+
+
+def _orders_alike(judged: Judged, best: str, name: str) -> bool:
+    """Whether no resample of the architectures tells the two apart."""
+    found = _from(judged, best, name)
+    return found.low == found.high == 0
 
 
 def _from(judged: Judged, best: str, name: str) -> Figure:
@@ -174,7 +226,7 @@ def _tables(judged: Judged) -> list[Table]:
             name = "one training"
             ceiling = ranking.ceiling
             rows.append([name, _interval(ceiling.kendall), "", _perhaps(ceiling.best_tenth), "", "", ""])
-        regrets = [f"regret of the best {k}" if k > 1 else "regret of the first" for k in TOP_K]
+        regrets = [f"regret {k}" for k in TOP_K]
         found.append((["judge", "tau-b", "Spearman", "best tenth, tau-b", *regrets, "seconds"], rows))
     else:
         found.append((["judge", "seconds"], [[j.name, f"{j.seconds:.3g}"] for j in judged.judges]))

@@ -41,14 +41,22 @@ def pictures(found: Searched) -> list[Picture]:
 
 def _tables(found: Searched) -> list[Table]:
     best = [
-        [one.arch, f"{one.score:.6g}", f"{one.flops:,}", f"{one.params:,}", str(one.generation)]
+        [one.arch, _score(one.score), f"{one.flops:,}", f"{one.params:,}", str(one.generation)]
         for one in found.best[:SHOWN]
     ]
+    headers = ["architecture", found.search.judge, "FLOPs", "parameters", "generation"]
+    if found.search.method == "exact":  # which knows no generations
+        best, headers = [row[:-1] for row in best], headers[:-1]
     costs = [[name, f"{n:,}", f"{seconds:.3g}"] for name, (n, seconds) in found.costs.items()]
     return [
-        (["architecture", found.search.judge, "FLOPs", "parameters", "generation"], best),
+        (headers, best),
         (["judge", "architectures", "seconds"], costs),
     ]
+
+
+def _score(score: float) -> str:
+    """A count in full, other figures to six digits."""
+    return f"{score:,.0f}" if score == int(score) and abs(score) >= 1000 else f"{score:.6g}"
 
 
 def _json(found: Searched) -> str:
@@ -74,9 +82,12 @@ def _progress(found: Searched) -> Panel:
     at = range(1, len(best) + 1)
 
     def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         axes.plot(at, best, color=COLOURS[0], marker=".", label="best so far")
         axes.plot(at, median, color=MUTED, marker=".", label="median")
         axes.set_xlabel("generation")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(found.search.judge)
         axes.legend(frameon=False)
 
@@ -89,8 +100,12 @@ def _pareto(found: Searched) -> Panel:
 
     def draw(axes: "Axes") -> None:
         axes.scatter(*_points(found.judged), s=8, color=MUTED, linewidths=0)
-        axes.step(*_points(front), where="post", color=COLOURS[0])
-        axes.set_xlabel("million FLOPs")
+        axes.step(*_points(front), where="post", color=COLOURS[0], marker=".", label="beaten by none")
+        bound = found.search.bounds.get("flops")
+        if bound is not None:
+            axes.axvline(bound / 1e6, color=MUTED, linestyle=":", label="bound")
+        axes.legend(frameon=False)
+        axes.set_xlabel("million multiply-accumulates an image")
         axes.set_ylabel(found.search.judge)
 
     alt = f"{len(found.judged):,} architectures, of which {len(front)} are beaten by none."

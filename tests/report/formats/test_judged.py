@@ -58,6 +58,37 @@ def test_a_constant_judge_is_undefined_and_never_the_closest() -> None:
     ]
 
 
+def test_who_orders_alike_stands_together() -> None:
+    """A judge that is another on another scale is named with it; one that is nearly it is told by how much."""
+    good = TRUE + 10 * luck(0)
+    said = says(judged({"good": good, "twice": 2 * good}, TRUE))
+    assert said[0].startswith("Closest to the truth: good and twice, which order them alike, tau +0.")
+    assert len(said) == 1
+    nearly = says(judged({"good": good, "nearly": good + 0.1 * luck(4), "luck": luck(1)}, TRUE))
+    assert nearly[1].startswith("Below it beyond noise: luck (lower by ")
+    assert nearly[2].startswith("Not told from it by these 60 architectures: ")
+
+
+def test_text_fits_a_terminal() -> None:
+    """Letters stand for judges whose names would make a table wider than 80 columns; short ones stay."""
+    long = {f"eval pooled bs 64 n {n}, epochs 8, lr 0.006": TRUE + luck(n) for n in range(3)}
+    text = to_text(judged(long, TRUE))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "a  eval pooled bs 64 n 0, epochs 8, lr 0.006" in text
+    assert "The 10 highest by eval pooled bs 64 n 0, epochs 8, lr 0.006, of 60:" in text
+    short = to_text(judged({"bn": TRUE + luck(0), "flops": TRUE + luck(1)}, TRUE))
+    assert max(map(len, short.splitlines())) <= 80
+    assert "\na  " not in short
+
+
+def test_brackets_are_explained_where_there_are_some() -> None:
+    """One judge without a truth has no interval to explain."""
+    alone = Judge("bn", named(TRUE), 1.0)
+    for judges, shown in (((alone,), False), ((alone, Judge("flops", named(TRUE + luck(0)), 1.0)), True)):
+        ranking = rank({judge.name: judge.values for judge in judges})
+        assert ("In brackets" in to_text(Judged("task", judges, ranking))) == shown
+
+
 def test_of_few_architectures_nothing_is_said_and_no_interval_shown() -> None:
     """Nine perfect ones are no proof; ten have an interval."""
     for n, is_sure in ((9, False), (10, True)):
