@@ -107,6 +107,7 @@ def search(
     from bnrecal.store.store import Store
     from bnrecal.sweep.generations import Bounds
 
+    layout = layout_of(layout, output)
     if "," in judge:
         raise BnrecalError(f"--judge {judge}: a search goes by one judge; `bnrecal rank` compares several")
     check_where([judge], running)
@@ -124,7 +125,7 @@ def search(
     otherwise = None if method == "exact" else _begun(within, judge, settings, False, forbid or ())
     todo = _Todo(within, judge, settings, scores, running, executor, retry_failed)
     todo.run(begun, otherwise)
-    hand_over(search_report(out, layout_of(layout, output)) or "", output)
+    hand_over(search_report(out, layout) or "", output)
     return 0
 
 

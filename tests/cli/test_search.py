@@ -231,7 +231,7 @@ def test_a_ranking_beside_a_search_is_reported_too(bnrecal: Callable[..., Any]) 
         (("--estimator", "pooled,ema"), "--judge eval: at 2 settings; a search goes by one"),
         (
             ("--judge", "eval,bn"),
-            "--judge eval,bn: a search goes by one judge; `bnrecal rank` compares several",
+            "--judge eval,bn: a search goes by one judge; `bnrecal rank` compares",
         ),
         (("-o", "found.html"), "-o found.html: ends in '.html'; allowed: .txt, .md, .json, or --format"),
         (("--judge", "taste"), "--judge: unknown judge 'taste'"),

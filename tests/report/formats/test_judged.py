@@ -59,12 +59,12 @@ def test_a_constant_judge_is_undefined_and_never_the_closest() -> None:
 
 
 def test_who_orders_alike_stands_together() -> None:
-    """A judge that is another on another scale is named with it; one that is nearly it is told by how much."""
+    """A judge that is another on another scale is named with it; one nearly it by how much."""
     good = TRUE + 10 * luck(0)
     said = says(judged({"good": good, "twice": 2 * good}, TRUE))
     assert said[0].startswith("Closest to the truth: good and twice, which order them alike, tau +0.")
     assert len(said) == 1
-    nearly = says(judged({"good": good, "nearly": good + 0.1 * luck(4), "luck": luck(1)}, TRUE))
+    nearly = says(judged({"good": good, "nearly": good + luck(4), "luck": luck(1)}, TRUE))
     assert nearly[1].startswith("Below it beyond noise: luck (lower by ")
     assert nearly[2].startswith("Not told from it by these 60 architectures: ")
 
