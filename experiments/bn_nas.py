@@ -1,7 +1,7 @@
 """What bn_nas.toml needs besides bnrecal: true values from networks trained alone, and the heat map.
 
     python bn_nas.py truth OUT [-o FILE]               OUT of bn_nas_alone.toml
-    python bn_nas.py heat OUT [--figures FOLDER]       OUT of bn_nas.toml
+    python bn_nas.py heat OUT [--figures FOLDER]       OUT of bn_nas.toml, or folders of `bnrecal train`
 
 The heat map is BN-NAS' figure of when the indicator settles: the candidates of each layer are ranked by it
 after every epoch, the ranks of all layers stand in one vector, and two epochs are compared by the distance of
@@ -27,6 +27,7 @@ from bnrecal.store.store import Store
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CAPTION = "Distance of the BN indicator's orders between epochs."
 Ranks = NDArray[np.float64]
 
 
@@ -58,11 +59,15 @@ def heat_pictures(out: Path) -> list[Picture]:
     for row in Store(out).latest():
         if row.get("kind") != "train" or row["status"] != "done" or row["recipe"].get("epochs", 10) < 3:
             continue
-        log = trained_folder(out) / row["key"] / "log.jsonl"
-        entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-        found = distances([entry["bn_indicator"] for entry in entries])
-        panels.append(_panel(row["recipe"].get("trainable", "all"), found))
-    return [Picture("heat", "heat", "Distance of the BN indicator's orders between epochs.", tuple(panels))]
+        found = distances(indicators_of(trained_folder(out) / row["key"]))
+        panels.append(_panel(f"trainable: {row['recipe'].get('trainable', 'all')}", found))
+    return [Picture("heat", "heat", CAPTION, tuple(panels))]
+
+
+def indicators_of(folder: Path) -> list[list[list[float]]]:
+    """By epoch, layer and candidate, of a supernet's training."""
+    entries = (json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines())
+    return [entry["bn_indicator"] for entry in entries]
 
 
 def _panel(name: str, found: NDArray[np.float64]) -> Panel:
@@ -75,20 +80,25 @@ def _panel(name: str, found: NDArray[np.float64]) -> Panel:
         axes.set_ylabel("epoch")
 
     last = ", ".join(f"{value:.2f}" for value in found[-1])
-    return Panel(f"trainable: {name}", f"Distance of each epoch to the last: {last}.", draw)
+    return Panel(name, f"Distance of each epoch to the last: {last}.", draw)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=("truth", "heat"))
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, default=Path("truth.json"))
     parser.add_argument("--figures", type=Path, default=Path("figures"))
     given = parser.parse_args()
     if given.what == "truth":
-        given.output.write_text(json.dumps(truth_of(given.out), indent=1) + "\n", "utf-8")
+        given.output.write_text(json.dumps(truth_of(given.out[0]), indent=1) + "\n", "utf-8")
         return
-    for path in write_pictures(heat_pictures(given.out), given.figures):
+    if (given.out[0] / "log.jsonl").is_file():
+        panels = tuple(_panel(folder.name, distances(indicators_of(folder))) for folder in given.out)
+        drawn = [Picture("heat-of-trainings", "heat", CAPTION, panels)]
+    else:
+        drawn = heat_pictures(given.out[0])
+    for path in write_pictures(drawn, given.figures):
         print(path)
 
 
