@@ -83,6 +83,15 @@ def test_the_distance_of_epochs() -> None:
     assert np.allclose(found, found.T)
 
 
+def test_heat_of_a_training_by_itself(tmp_path: Path) -> None:
+    """A folder of `bnrecal train` has a log and no rows: a panel of its own."""
+    (tmp_path / "trained").mkdir()
+    lines = [json.dumps({"bn_indicator": [[1, 2, 3], [3, 2, k]]}) for k in (1, 4)]
+    (tmp_path / "trained/log.jsonl").write_text("\n".join(lines))
+    said = run(tmp_path, EXPERIMENTS / "bn_nas.py", "heat", "trained", "--figures", "drawn")
+    assert {Path(line).name for line in said.split()} == {"heat-of-trainings.svg", "heat-of-trainings.png"}
+
+
 def test_from_images_to_the_answer(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
     """A part of the images, a ranking of the space at two counts of images, the table and its figure."""
     for file in MACRO.glob("*.py"):
