@@ -10,6 +10,7 @@ theirs, divided by the largest there can be.
 
 import argparse
 import json
+import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,14 +71,27 @@ def indicators_of(folder: Path) -> list[list[list[float]]]:
     return [entry["bn_indicator"] for entry in entries]
 
 
+def _title(folder: Path) -> str:
+    """What was trained and for how long, or the folder's name where it does not say."""
+    file = folder / "recipe.toml"
+    if not file.is_file():
+        return folder.name
+    recipe = tomllib.loads(file.read_text("utf-8"))
+    return f"trainable: {recipe.get('trainable', 'all')}, {recipe['epochs']} epochs"
+
+
 def _panel(name: str, found: NDArray[np.float64]) -> Panel:
     def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         ends = (0.5, len(found) + 0.5)
         axes.grid(visible=False)
         shown = axes.imshow(found, origin="lower", cmap="viridis", vmin=0, vmax=1, extent=(*ends, *ends))
         axes.figure.colorbar(shown, ax=axes, shrink=0.8)
         axes.set_xlabel("epoch")
         axes.set_ylabel("epoch")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
 
     last = ", ".join(f"{value:.2f}" for value in found[-1])
     return Panel(name, f"Distance of each epoch to the last: {last}.", draw)
@@ -94,7 +108,7 @@ def main() -> None:
         given.output.write_text(json.dumps(truth_of(given.out[0]), indent=1) + "\n", "utf-8")
         return
     if (given.out[0] / "log.jsonl").is_file():
-        panels = tuple(_panel(folder.name, distances(indicators_of(folder))) for folder in given.out)
+        panels = tuple(_panel(_title(folder), distances(indicators_of(folder))) for folder in given.out)
         drawn = [Picture("heat-of-trainings", "heat", CAPTION, panels)]
     else:
         drawn = heat_pictures(given.out[0])

@@ -10,6 +10,7 @@ batch size with several counts of images: from which on none is told from its la
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,8 +109,11 @@ def ranked(judged: Judged) -> Ranking:
     return found
 
 
-def panel(title: str, judged: Judged) -> Panel:
-    """tau by images: a colour for each rule and batch size, a line for each order; others across."""
+def panel(title: str, judged: Judged, shown: Sequence[int]) -> Panel:
+    """tau by images: a colour for each rule and batch size, a line for each order; others across.
+
+    `shown` are the counts of images of all panels.
+    """
     ranking = ranked(judged)
 
     def draw(axes: "Axes") -> None:
@@ -124,19 +128,22 @@ def panel(title: str, judged: Judged) -> Panel:
             axes.plot(list(rungs), taus, color=colour, marker=mark, markersize=4, linewidth=1, label=label)
             if label:
                 rules.remove(name)  # its other orders look alike
-        for name in ("stored", "bn", "flops"):
-            if name in ranking.against:
-                tau = ranking.against[name].kendall.value
-                axes.axhline(tau, color=MUTED, linewidth=0.8, linestyle=":")
-                axes.annotate(name, (1, tau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-        counts = sorted({n for rungs in ladders.values() for n in rungs})
+        others = [name for name in ("stored", "bn", "flops") if name in ranking.against]
+        others.sort(key=lambda name: ranking.against[name].kendall.value)
+        for name in others:
+            tau, place = ranking.against[name].kendall.value, "bottom" if name == others[-1] else "top"
+            axes.axhline(tau, color=MUTED, linewidth=0.8, linestyle=":")
+            axes.annotate(name, (0.99, tau), xycoords=("axes fraction", "data"), ha="right", va=place)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(counts, [f"{n:,}" for n in counts], rotation=45)  # matplotlib's own are formulas
+        axes.set_xticks(shown, [f"{n:,}" for n in shown], rotation=45)  # matplotlib's own are formulas
         axes.minorticks_off()
         axes.set_xlabel("calibration images")
         axes.set_ylabel("tau-b with the truth")
-        axes.set_ylim(-0.75, 0.75)
-        axes.legend(fontsize=7, loc="lower left", title="re-estimated", title_fontsize=7, edgecolor="none")
+        axes.set_xlim(min(shown) / 1.3, max(shown) * 1.3)
+        axes.set_ylim(-1.15, 0.75)
+        axes.legend(
+            fontsize=7, loc="lower left", ncols=2, title="re-estimated", title_fontsize=7, frameon=False
+        )
 
     alt = f"{title}: agreement with true accuracies by calibration images."
     return Panel(title, alt, draw, (4.6, 4.2))
@@ -165,7 +172,8 @@ def main() -> None:
         print("\n".join(parts), end="")
     if given.figures:
         caption = "Agreement with the truth by calibration images."
-        panels = tuple(panel(*one) for one in found)
+        counts = {n for _, judged in found for rungs in ladders_of(judged).values() for n in rungs}
+        panels = tuple(panel(*one, sorted(counts)) for one in found)
         write_pictures([Picture("ranking-by-images", "ranking", caption, panels)], given.figures)
 
 
