@@ -191,7 +191,8 @@ def test_defaults_are_those_that_the_help_shows(bnrecal: Callable[..., Any]) -> 
             assert said in shown
     bnrecal("rank", "--task", "tiny", "--arch", "arch1", "--judge", "eval")
     (row,) = Store(Path("results")).rows()
-    assert (row["estimator"], row["batch_size"], row["n_samples"]) == ("pooled", 32, 1024)
+    # tiny has 256
+    assert (row["estimator"], row["batch_size"], row["n_samples"]) == ("pooled", 32, 256)
 
 
 def test_two_names_of_one_architecture_are_ranked_once(bnrecal: Callable[..., Any]) -> None:

@@ -69,6 +69,8 @@ def kill_and_resume(
         out = folder / f"sweep-{n_sweeps}"
         n_sweeps += 1
         for _ in range(4):  # then it may end
+            if n >= n_kills:
+                break
             sweep = start(*SWEEP, *options, "--out", out)
             time.sleep(rng.uniform(1.0, within_s))
             n += sweep.poll() is None
