@@ -92,7 +92,7 @@ class Searched:
             for at, of in enumerate(search.generations, 1)
             if len(of) < search.settings.get("population", 0)
         ]
-        if short and search.settings and self.n_space <= EXHAUSTED:
+        if short and not self.n_failed and self.n_space <= EXHAUSTED:
             found.append("every architecture within the bounds was judged, so there is no better one")
         elif short:
             found.append(
