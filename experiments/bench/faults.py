@@ -64,16 +64,14 @@ def trainings(folder: Path, options: argparse.Namespace) -> bool:
     with two_nodes(folder) as cluster:
         ray = ("--executor", "ray", "--address", address_of(cluster))
         for name, within_s, more in (
-            ("inline", 9.0, ()),
-            ("-j 2", 9.0, ("-j", "2")),
+            ("inline", 4.0, ()),
+            ("-j 2", 5.0, ("-j", "2")),
             ("two Ray nodes", 20.0, ray),
         ):
             if name not in options.ways.split(","):
                 continue
             out = Path(f"killed {name}")
-            n_kills, wrong = trained.kill_and_resume(
-                out, options.trainings, 1, wanted, *more, within_s=within_s
-            )
+            n_kills, wrong = trained.kill_and_resume(out, options.trainings, 1, wanted, within_s, *more)
             text = (
                 f"{n_kills} SIGKILLs of a study that trains ({name}): rows and weights of an undisturbed one"
             )

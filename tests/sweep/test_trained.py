@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,14 @@ def test_what_decides_a_training_is_in_its_key() -> None:
 
 def test_a_killed_study_ends_with_the_bits_of_an_undisturbed_one(tmp_path: Path) -> None:
     """SIGKILL at random moments, inline and with two processes: the same rows, and weights byte for byte."""
+    started = time.monotonic()
     finish(start(*SWEEP, "--out", "whole"))
+    whole_s = time.monotonic() - started
     wanted = what_came_out(tmp_path / "whole")
     assert len(wanted) == 8
     for options in ((), ("-j", "2")):
-        n_kills, wrong = kill_and_resume(tmp_path / f"killed{len(options)}", 2, 0, wanted, *options)
-        assert n_kills >= 2
+        n_kills, wrong = kill_and_resume(tmp_path / f"killed{len(options)}", 3, 0, wanted, whole_s, *options)
+        assert n_kills >= 3
         assert not wrong
 
 
