@@ -53,7 +53,8 @@ def rows_of(folders: "Mapping[Path, Sequence[Row]]") -> "tuple[list[Row], list[R
         skipped |= {row["key"]: row for row in rows if row["status"] == SKIPPED}
         measured = [row for row in rows if is_evaluated(row)]
         if not measured:
-            raise BnrecalError(f"no rows in {folder / ROWS_FILE}; run `bnrecal sweep` first{_others()}")
+            no = "no rows of evaluated networks" if rows else "no rows"
+            raise BnrecalError(f"{no} in {folder / ROWS_FILE}; run `bnrecal sweep` first{_others()}")
         for row in measured:
             if found.get(row["key"], {}).get("status") != "done":
                 found[row["key"]] = row

@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bnrecal.cli.messages import say
 from bnrecal.errors import BnrecalError
 
 if TYPE_CHECKING:
     from bnrecal.plan.opened import Opened
-    from bnrecal.search.racing import Raced
+    from bnrecal.search.racing import Look, Raced
     from bnrecal.study.cells import Cell
 
 FIRST_LOOK = 256  # images; then twice as many at each look, up to all
@@ -36,8 +37,14 @@ def raced(opened: "Opened", cells: Sequence["Cell"], k: int, device: str) -> "Ra
             "--samples) of networks that are there"
         )
     archs = [cell.arch for cell in running]
+    sizes = looks(opened.task.n_evaluation)
     evaluate = growing_evidence(running, opened.task, opened.source, choose_device(device))
-    return race(archs, k, looks(opened.task.n_evaluation), evaluate)
+    say(f"a race of {len(archs):,} for the best {k}, on {', '.join(f'{n:,}' for n in sizes)} images")
+
+    def on_look(look: "Look") -> None:
+        say(f"looked at {look.n_images:,} images: {len(look.dropped):,} dropped, {len(look.kept):,} kept")
+
+    return race(archs, k, sizes, evaluate, on_look=on_look)
 
 
 def looks(n_images: int) -> list[int]:

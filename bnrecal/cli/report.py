@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnrecal.cli.folders import chosen, out_option, rows_of
-from bnrecal.cli.messages import write_text
+from bnrecal.cli.messages import note, write_text
 from bnrecal.cli.options import tolerance_option
 from bnrecal.errors import BnrecalError
 from bnrecal.host.interrupts import Stopped
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bnrecal.store.rows import Row
 
 BY_SUFFIX = {".csv": "csv", ".htm": "html", ".html": "html", ".json": "json", ".md": "md", ".tex": "latex"}
+LAYOUTS_OF_RANKINGS = {"table": "text", "md": "md", "json": "json"}  # and of searches, as these call them
 FORMATS = ("table", "long", "md", "csv", "json", "latex", "html", "images-needed")
 
 
@@ -81,6 +82,7 @@ def report(
         if ranked is not None:
             _hand_over(ranked, output, of, is_page=False)
             return 0
+        _say_what_is_left_out(latest)
         rows, skipped = (published_rows(), []) if published else rows_of(latest)
         made = make_report(rows, None if published else of, tolerance, in_rows, in_columns, skipped)
         if figures is not None:
@@ -103,13 +105,13 @@ def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures
     from bnrecal.store.truth import kept_truth
     from bnrecal.study.cells import is_judgement
 
-    layouts = {"table": "text", "md": "md", "json": "json"}
-    if len(latest) > 1 or layout not in layouts:
+    if len(latest) > 1 or layout not in LAYOUTS_OF_RANKINGS:
         return None
+    layout = LAYOUTS_OF_RANKINGS[layout]
     ((folder, rows),) = latest.items()
     if figures is not None and (drawn := search_figures(folder, figures)) is not None:
         return drawn
-    searched = search_report(folder, layouts[layout])
+    searched = search_report(folder, layout)
     if searched is not None:
         asked = keys_of_search(folder)
         rows = [row for row in rows if row["key"] not in asked]  # of a ranking in the same folder
@@ -121,8 +123,20 @@ def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures
     truth, name = kept or (None, None)
     if figures is not None:
         raise BnrecalError(f"--figures: {folder} holds a ranking, which has none; a search has two")
-    ranked = rendered(judged_of(rows, truth, name), layouts[layout])
+    ranked = rendered(judged_of(rows, truth, name), layout)
     return ranked if searched is None else f"{searched}\n{ranked}"
+
+
+def _say_what_is_left_out(latest: "Mapping[Path, list[Row]]") -> None:
+    """A note for each folder that holds a ranking or a search, in a report that shows cells alone."""
+    from bnrecal.store.searched import kept_search
+    from bnrecal.study.cells import is_judgement
+
+    for folder, rows in latest.items():
+        what = "a search" if kept_search(folder) else "a ranking" if any(map(is_judgement, rows)) else None
+        if what is not None:
+            layouts = ", ".join(LAYOUTS_OF_RANKINGS)
+            note(f"{folder} holds {what}; `bnrecal report {folder}` shows it ({layouts}), this shows cells")
 
 
 def _hand_over(text: str, output: Path | None, folders: Sequence[Path], is_page: bool) -> None:

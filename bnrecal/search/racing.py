@@ -110,12 +110,17 @@ def survivors(
 
 
 def race(
-    archs: Sequence[str], k: int, sizes: Sequence[int], evaluate: Evaluate, confidence: float = 0.95
+    archs: Sequence[str],
+    k: int,
+    sizes: Sequence[int],
+    evaluate: Evaluate,
+    confidence: float = 0.95,
+    on_look: Callable[[Look], None] = lambda look: None,
 ) -> Raced:
     """The best k of `archs`, looked at on the first sizes[0], sizes[1], ... evaluation images.
 
-    The last size is the whole evaluation set. Ends early once k are left. Raises BnrecalError for sizes
-    that do not grow, fewer than k architectures and a confidence that is none.
+    The last size is the whole evaluation set. Ends early once k are left. `on_look` is told each look.
+    Raises BnrecalError for sizes that do not grow, fewer than k architectures and a confidence that is none.
     """
     if not 1 <= k <= len(archs) or len(set(archs)) < len(archs):
         raise BnrecalError(f"--race: the best {k} of {len(set(archs))} different architectures")
@@ -150,6 +155,7 @@ def race(
         values = values[stays]
         order = np.argsort(-values, kind="stable")
         looks.append(Look(size, tuple(alive[i] for i in order), dropped, failed, critical))
+        on_look(looks[-1])
         if len(alive) == k:
             break
     best = tuple((alive[i], float(values[i])) for i in np.argsort(-values, kind="stable")[:k])

@@ -23,6 +23,7 @@ from bnrecal.study.recipes import label as variant
 from bnrecal.study.recipes import varied_fields
 
 FINAL_LINES = 40  # of the table that stays when a sweep ends
+JUDGED_EVERY_S = 10.0  # a line that says how far judgements are, where there is no terminal
 
 
 class _ImagesPerSecond(ProgressColumn):
@@ -57,7 +58,7 @@ class SweepProgress:
         self.console, self.n_images, self.n_cells = console, n_images, n_cells
         self.n_done = 0
         self.images_done = 0
-        self.started = time.monotonic()
+        self.started = self.judged_said = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -151,12 +152,19 @@ class SweepProgress:
         self.console.print(f"{head}: skipped, {row['reason']}", markup=False, highlight=False, soft_wrap=True)
 
     def _judged(self, row: Row) -> None:
-        """A thousand judgements take a second: only those that failed have a line."""
+        """A thousand judgements may take a second, or an hour: a line now and then, and for what failed."""
+        head = f"[{self.n_done}/{self.n_cells}] {row['arch']} before {row['judge']}"
         if row["status"] == "failed":
-            head = f"[{self.n_done}/{self.n_cells}] {row['arch']} before {row['judge']}"
-            self.console.print(
-                f"{head}: failed: {row['error']}", markup=False, highlight=False, soft_wrap=True
-            )
+            line = f"{head}: failed: {row['error']}"
+        elif self.console.is_terminal:
+            self.bar.update(self.task, description=head)
+            return
+        elif time.monotonic() - self.judged_said >= JUDGED_EVERY_S:
+            line = f"{head}: {row['score']:.6g}"
+        else:
+            return
+        self.judged_said = time.monotonic()
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _trained(self, row: Row) -> None:
         """A line for a network that is trained, or could not be."""

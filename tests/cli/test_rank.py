@@ -73,6 +73,28 @@ def test_every_judge_is_kept_and_what_is_done_is_not_done_again(bnrecal: Callabl
     assert "0-0-0-0-0-0-0-0" in bnrecal("report", "--format", "csv").out  # the tables of a sweep as well
 
 
+def test_a_report_of_cells_says_that_there_is_a_ranking(bnrecal: Callable[..., Any]) -> None:
+    """In layouts, and of several folders, that show cells; not where the ranking is shown, or is none."""
+    tiny = ("--task", "tiny", "--arch", "arch1", "--bs", "16", "--samples", "64", "--threads", "1")
+    assert bnrecal("sweep", *tiny, "--out", "swept").code == 0
+    assert bnrecal("rank", *tiny, "--judge", "eval,flops", "--out", "ranked").code == 0
+    assert bnrecal("rank", *tiny, "--judge", "flops", "--out", "judged").code == 0
+    said = (
+        "note: ranked holds a ranking; `bnrecal report ranked` shows it (table, md, json), this shows cells"
+    )
+    for folders, layout, is_said in (
+        (["ranked"], "csv", True),
+        (["swept", "ranked"], "table", True),
+        (["swept"], "csv", False),
+        (["ranked"], "table", False),
+    ):
+        ran = bnrecal("report", *folders, "--format", layout)
+        assert ran.code == 0, ran.err
+        assert (said in ran.err) == is_said
+    ran = bnrecal("report", "judged", "--format", "csv")
+    assert (ran.code, "no rows of evaluated networks in judged/rows.jsonl" in ran.err) == (2, True)
+
+
 def test_the_metric_is_that_of_a_sweeps_cells_to_the_last_bit(bnrecal: Callable[..., Any]) -> None:
     """Same keys, same eval: a sweep on the folder of a ranking has nothing left to do but what is new."""
     assert bnrecal(*SMALL, "--judge", "eval", "--estimator", "pooled,ema", "--out", "ranked").code == 0
@@ -364,6 +386,10 @@ def test_a_race_finds_the_best(bnrecal: Callable[..., Any]) -> None:
     found = json.loads(ran.out)
     assert set(found["best"]) == set(best)
     assert found["looks"][-1]["images"] <= 256
+    assert [line for line in ran.err.splitlines() if "race" in line or line.startswith("looked")] == [
+        "a race of 12 for the best 2, on 64 images",
+        "looked at 64 images: 0 dropped, 12 kept",
+    ]
     assert "best" in found["says"]
     assert not Path("raced").exists()
     ran = bnrecal("rank", *archs, "--judge", "bn", "--race", "2")

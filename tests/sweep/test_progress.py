@@ -3,9 +3,10 @@
 import io
 import re
 
+import pytest
 from rich.console import Console
 
-from bnrecal.study.cells import Training, TrainingPass
+from bnrecal.study.cells import JUDGE, Training, TrainingPass
 from bnrecal.study.recipe import Recipe
 from bnrecal.sweep.progress import SweepProgress, decoding
 
@@ -47,3 +48,36 @@ def test_a_note_is_a_line_of_its_own() -> None:
     with SweepProgress(Console(file=stream), 1, 1) as progress:
         progress.note("folder [bold]: damaged")
     assert stream.getvalue() == "note: folder [bold]: damaged\n"
+
+
+@pytest.mark.parametrize(("every_s", "n_lines"), [(0.0, 3), (3600.0, 1)])
+def test_long_judging_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, every_s: float, n_lines: int
+) -> None:
+    """Into a file: a line when the last is long ago, and one for each that failed."""
+    monkeypatch.setattr("bnrecal.sweep.progress.JUDGED_EVERY_S", every_s)
+    stream = io.StringIO()
+    rows = [
+        {"arch": f"a{k}", "kind": JUDGE, "judge": "own:depth", "status": "done", "score": 0.25}
+        for k in range(3)
+    ]
+    rows[1] |= {"status": "failed", "error": "no such layer"}
+    with SweepProgress(Console(file=stream), 0, 3) as progress:
+        for row in rows:
+            progress.cell(row, 64)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == n_lines
+    assert "[2/3] a1 before own:depth: failed: no such layer" in lines
+    assert ("[3/3] a2 before own:depth: 0.25" in lines) == (every_s == 0)
+
+
+def test_judging_is_shown_on_a_terminal() -> None:
+    """In the line below the table: how many are done, and who was the last."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120, color_system=None)
+    with SweepProgress(console, 0, 8) as progress:
+        progress.cell(
+            {"arch": "a0", "kind": JUDGE, "judge": "own:depth", "status": "done", "score": 0.25}, 64
+        )
+        progress.live.refresh()
+    assert "[1/8] a0 before own:depth" in stream.getvalue()
