@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
 
 from bnrecal.errors import BnrecalError, in_a_line
 from bnrecal.networks.forward import plain_forward
@@ -114,56 +115,98 @@ def broken_chains(
     """The subnets whose chain does not compute what `network_of(subnet)` does, with what is wrong.
 
     Every link of the tree is tried, copied by itself as it is for measuring, on `images` (images, channels,
-    height, width) in eval mode: it must leave its input alone, which others read as well, and what comes
-    out at the end must be what the built network gives. Both run the same kernels; 1e-4 of the value is left
-    for another order of additions.
+    height, width) in eval mode, and again with batch statistics, without which a fresh BatchNorm that a chain
+    leaves out would not be missed: it must leave its input alone, which others read as well, and what comes
+    out at the end must be what the built network gives, in its form. Both run the same kernels; 1e-5 of the
+    largest value is left for another order of additions.
     """
     broken: dict[int, BnrecalError] = {}
 
-    def descend(node: Node, x: Any) -> None:
-        link, place = copy.deepcopy(node.link).eval(), f"link {node.depth} ({type(node.link).__name__})"
-        given = x.clone() if isinstance(x, Tensor) else x  # siblings see what came in
-        version = given._version if isinstance(x, Tensor) else None
-        try:
-            y = link(given)
-        except Exception as error:
-            broken.update(dict.fromkeys(node.members, _no_chain(f"{place} raised {in_a_line(error)}")))
-            return
-        if version is not None and given._version != version:
-            changed = f"{place} changes its input in place, which others read as well"
-            broken.update(dict.fromkeys(node.members, _no_chain(changed)))
-            return
+    def descend(node: Node, inputs: Sequence[Any]) -> None:
+        outputs = []
+        for x, of_batches in zip(inputs, _WAYS, strict=True):
+            try:
+                outputs.append(_passed_on(node, x, of_batches))
+            except BnrecalError as error:
+                broken.update(dict.fromkeys(node.members, error))
+                return
         for member in node.ends:
-            wrong = _unlike(network_of, member, y, images)
+            wrong = _unlike(network_of, member, outputs, images)
             if wrong is not None:
                 broken[member] = wrong
         for child in node.below.values():
-            descend(child, y)
+            descend(child, outputs)
 
     with torch.no_grad():
         for root in roots:
-            descend(root, images)
+            descend(root, [images for _ in _WAYS])
     return broken
 
 
+_WAYS = (False, True)  # whether BatchNorms normalise by the batch
+
+
+def _passed_on(node: Node, x: Any, of_batches: bool) -> Any:
+    """What a copy of the node's link makes of `x`; raises BnrecalError for what no chain's link does."""
+    place = f"link {node.depth} ({type(node.link).__name__})"
+    given = pytree.tree_map_only(Tensor, Tensor.clone, x)  # siblings see what came in
+    before = _versions(given)
+    try:
+        found = _to_try(node.link, of_batches)(given)
+    except Exception as error:
+        raise _no_chain(f"{place} raised {in_a_line(error)}") from error
+    if _versions(given) != before:
+        raise _no_chain(f"{place} changes its input in place, which others read as well")
+    return found
+
+
 def _unlike(
-    network_of: Callable[[int], Network], member: int, found: Any, images: Tensor
+    network_of: Callable[[int], Network], member: int, outputs: Sequence[Any], images: Tensor
 ) -> BnrecalError | None:
-    """What is wrong with `found` as the output of this subnet."""
+    """What is wrong with `outputs`, one of each way, as those of this subnet."""
     try:
         network = network_of(member)
         if getattr(network.forward, "__wrapped__", network.forward) is not plain_forward:
             return _no_chain("the network has a forward of its own, and chains run module by module")
         find_layers(network.module)
-        expected = network.module.eval()(images)
+        expected = [_to_try(network.module, of_batches)(images) for of_batches in _WAYS]
     except Exception as error:
         return (
             error if isinstance(error, BnrecalError) else _no_chain(f"{in_a_line(error)}, built as a whole")
         )
-    same = isinstance(found, Tensor) and isinstance(expected, Tensor) and found.shape == expected.shape
-    if same and torch.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+    (ours, form), (theirs, wanted) = pytree.tree_flatten(list(outputs)), pytree.tree_flatten(expected)
+    if form == wanted and all(map(_alike, ours, theirs)):
         return None
     return _no_chain("run one after another its links do not give what the network gives")
+
+
+def _to_try(module: nn.Module, of_batches: bool) -> nn.Module:
+    """A copy in eval mode, its BatchNorms normalising by batches if asked for.
+
+    Synchronised ones cannot, on the processor.
+    """
+    tried = copy.deepcopy(module).eval()
+    for norm in tried.modules() if of_batches else ():
+        if isinstance(norm, _BatchNorm) and not isinstance(norm, nn.SyncBatchNorm):
+            norm.train()
+    return tried
+
+
+def _versions(given: Any) -> tuple[Any, list[int]]:
+    """What changes where a module writes into its input: the containers, or the tensors in them."""
+    leaves, form = pytree.tree_flatten(given)
+    return form, [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _alike(found: Any, expected: Any) -> bool:
+    """Whether two outputs, or parts of them, are the same but for rounding."""
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
+        return type(found) is type(expected)  # a loss or None: `predict` knows what it reads
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    finite = expected[torch.isfinite(expected)].abs()
+    least = 1e-5 * float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(found.double(), expected.double(), rtol=1e-5, atol=least, equal_nan=True)
 
 
 def _no_chain(reason: str) -> BnrecalError:

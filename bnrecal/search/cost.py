@@ -2,14 +2,18 @@
 
 FLOPs are multiply-accumulates, as SPOS, BN-NAS and NAS-Bench-Macro count them: half of what
 torch.utils.flop_counter gives, which counts a multiplication and an addition. Convolutions and matrix
-products count; normalisation, activations and pooling do not.
+products count, those of attention and of recurrent layers too; normalisation, activations and pooling do
+not.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bnrecal.search.space import Choices, Space
@@ -45,9 +49,29 @@ def count(built: Built, input_shape: Sequence[int]) -> Cost:
     parameters = {id(p): p for p in module.parameters()}.values()
     device = next((p.device for p in parameters), torch.device("cpu"))
     module.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        forward(module, torch.zeros(1, *input_shape, device=device))
+    images = torch.zeros(1, *input_shape, device=device)
+    with torch.no_grad(), _step_by_step(module), FlopCounterMode(display=False) as counter:
+        forward(module, images)
     return Cost(counter.get_total_flops() // 2, sum(p.numel() for p in parameters))
+
+
+@contextmanager
+def _step_by_step(module: nn.Module) -> Iterator[None]:
+    """Without the kernels that do several products at once, which the counter takes for nothing.
+
+    These are fused attention, the fast path of encoder layers in eval mode, and oneDNN's recurrent layers;
+    where there are none of those, oneDNN stays, since its convolutions are much faster.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(m, nn.RNNBase) for m in module.modules()):
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # torch warns of Intel GPUs whenever oneDNN's flags are set
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        yield
 
 
 @dataclass(frozen=True)

@@ -44,20 +44,18 @@ def check_judge(name: str, place: str = "--judge") -> None:
 
 
 def operation_score(operation: "nn.Module | None", place: str) -> float:
-    """Mean |gamma| over the channels of the operation's last BatchNorm; 0 for one that does nothing.
+    """Mean |gamma| over the channels of the operation's last BatchNorm; 0 for one that learns nothing.
 
     The last in the order of registration, which in an operation written down in the order it runs is the
-    one that scales what it gives. Raises BnrecalError for an operation that computes something and has no
-    BatchNorm, or one without a learnt scale (affine=False): there is no gamma to read.
+    one that scales what it gives. An operation without BatchNorm and parameters (an identity, a pooling)
+    counts 0. Raises BnrecalError for one that has parameters and no BatchNorm, or a last one without a
+    learnt scale (affine=False): there is no gamma to read.
     """
-    from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    if operation is None or all(
-        isinstance(m, nn.Identity) for m in operation.modules() if not isinstance(m, nn.Sequential)
-    ):
+    norms = [] if operation is None else [m for m in operation.modules() if isinstance(m, _BatchNorm)]
+    if operation is None or not (norms or any(True for _ in operation.parameters())):
         return 0.0
-    norms = [m for m in operation.modules() if isinstance(m, _BatchNorm)]
     if not norms:
         raise BnrecalError(f"--judge bn: {place} has no BatchNorm, so the indicator is undefined")
     if norms[-1].weight is None:
@@ -132,14 +130,28 @@ def own_judge(spec: str, place: str = "--judge") -> Callable[[Mapping[str, Any]]
 
     def judge(given: Mapping[str, Any]) -> float:
         try:
-            found = float(on_stderr(function)(**{name: given[name] for name in wanted}))
+            said = on_stderr(function)(**{name: given[name] for name in wanted})
         except BnrecalError:
             raise
         except (Exception, SystemExit) as error:
             what = f"{type(error).__name__}: {error}"
             raise BnrecalError(f"{place}: {spec} ({given['arch']}) raised {what}") from error
+        found = _number(said)
+        if found is None:
+            kind = type(said).__name__
+            raise BnrecalError(f"{place}: {spec} ({given['arch']}) gives a {kind}; needs a finite number")
         if not math.isfinite(found):
             raise BnrecalError(f"{place}: {spec} ({given['arch']}) gives {found}; needs a finite number")
         return found
 
     return judge
+
+
+def _number(said: Any) -> float | None:
+    """None for what is no number, a text that reads as one too; a tensor may still hang on its graph."""
+    if isinstance(said, str | bytes):
+        return None
+    try:
+        return float(said.detach() if hasattr(said, "detach") else said)
+    except (TypeError, ValueError, RuntimeError):
+        return None

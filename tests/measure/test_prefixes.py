@@ -124,3 +124,64 @@ def test_links_that_speak_to_each_other_are_no_chain() -> None:
     links = (nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3)), Box(kept, False), Box(kept, True))
     built = replace(network(), module=nn.Sequential(*links))
     assert "do not give what the network gives" in said_of([links], [built])[0]
+
+
+def test_a_wrong_chain_is_found_however_small_its_outputs_are() -> None:
+    """Of a head with weights of a millionth: a class may be chosen by differences of that size."""
+    head = nn.Conv2d(3, 2, 1)
+    with torch.no_grad():
+        head.weight.mul_(1e-6)
+        head.bias.mul_(1e-6)  # type: ignore[union-attr]
+    links = (nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1), head)
+    built = replace(network(), module=nn.Sequential(*links))
+    assert said_of([links], [built]) == {}
+    assert "do not give what the network gives" in said_of([(*links[:2], head)], [built])[0]
+
+
+class Named(nn.Module):
+    """Outputs as Hugging Face's models give them: a loss that is None, and logits."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        return {"loss": None, "logits": x.mean((2, 3))}
+
+
+class Dense(nn.Module):
+    """Hands on a list of all features so far, of which it reads the last."""
+
+    def __init__(self, appends: bool) -> None:
+        super().__init__()
+        self.appends, self.layer = appends, nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        new = self.layer(features[-1])
+        if not self.appends:
+            return [*features, new]
+        features.append(new)
+        return features
+
+
+class First(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [self.layer(x)]
+
+
+class Last(nn.Module):
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(features, 1)
+
+
+def test_outputs_and_links_in_other_forms_are_compared_part_by_part() -> None:
+    """A dict at the end, lists between links; who appends to the list that it was given is found."""
+    links: Chain = (nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), Named())
+    built = replace(network(), module=nn.Sequential(*links))
+    assert said_of([links, links], [built, built]) == {}
+    assert "do not give what the network gives" in said_of([(*links[:1], links[2])], [built])[0]
+    dense: Chain = (First(), Dense(False), Dense(False), Last())
+    assert said_of([dense], [replace(network(), module=nn.Sequential(*dense))]) == {}
+    appending: Chain = (dense[0], Dense(True), dense[2], dense[3])
+    said = said_of([appending], [replace(network(), module=nn.Sequential(*appending))])
+    assert "link 1 (Dense) changes its input in place" in said[0]

@@ -36,6 +36,46 @@ def test_shared_parameters_count_once() -> None:
     assert count((nn.Sequential(nn.Flatten(), layer, layer), forward), (5, 1, 1)) == Cost(50, 25)
 
 
+class Sequence(nn.Module):
+    """(images, 8, height, width) as a sequence of 8 features, through a layer for such; its first output."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        found = self.layer(x, x, x) if isinstance(self.layer, nn.MultiheadAttention) else self.layer(x)
+        return found[0] if isinstance(found, tuple) else found
+
+
+class Attending(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "flops"),
+    [
+        (Attending(), 2 * 256 * 256 * 8),
+        (nn.MultiheadAttention(8, 2, batch_first=True), 4 * 256 * 8 * 8 + 2 * 256 * 256 * 8),
+        (
+            nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+            4 * 256 * 8 * 8 + 2 * 256 * 256 * 8 + 2 * 256 * 8 * 16,
+        ),
+        (nn.LSTM(8, 16, batch_first=True), 256 * 4 * 16 * (8 + 16)),
+        (nn.GRU(8, 16, batch_first=True), 256 * 3 * 16 * (8 + 16)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_attention_and_recurrent_layers_by_hand(layer: nn.Module, flops: int) -> None:
+    """Projections, scores and sums over 256 tokens of 8: nothing hides in a fused kernel. Afterwards torch
+    runs such layers as before."""
+    before = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    assert count((Sequence(layer), forward), (8, 16, 16)).flops == flops
+    assert (torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled) == before
+
+
 class Counting:
     """Builds embedded subnets and counts how many."""
 

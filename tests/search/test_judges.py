@@ -36,9 +36,17 @@ def test_the_indicator_is_the_mean_of_absolute_scales_of_the_last_norm() -> None
     assert operation_score(operation(1.0, -3.0), "it") == 2.0
 
 
-def test_an_operation_that_does_nothing_scores_zero() -> None:
+class Skip(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize(
+    "operation", [None, nn.Identity(), Skip(), nn.MaxPool2d(2), nn.Sequential(Skip(), nn.ReLU())]
+)
+def test_an_operation_that_learns_nothing_scores_zero(operation: nn.Module | None) -> None:
     """As skipped layers do in BN-NAS' code."""
-    assert operation_score(None, "it") == operation_score(nn.Identity(), "it") == 0.0
+    assert operation_score(operation, "it") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -111,6 +119,16 @@ def chatty(arch):
     print("judging", arch)
     return 1
 number = 3
+def text(arch):
+    return "0.5"
+def nothing(arch):
+    pass
+def several(arch):
+    import torch
+    return torch.ones(2)
+def on_its_graph(arch):
+    import torch
+    return torch.ones((), requires_grad=True) * 2
 """
 
 
@@ -127,6 +145,7 @@ def test_a_judge_of_ones_own() -> None:
     assert own_judge("own_judges_here:depth")(given) == 4
     assert own_judge("own_judges_here:brightness")(given) == 1
     assert own_judge("own_judges_here:anything")(given) == 3
+    assert own_judge("own_judges_here:on_its_graph")(given) == 2
 
 
 @pytest.mark.usefixtures("own")
@@ -146,6 +165,9 @@ def test_what_a_judge_prints_is_no_answer(capsys: pytest.CaptureFixture[str]) ->
         ("number", "is a int, not a function"),
         ("by_place", "needs arch by position; allowed arguments: module, arch, images"),
         ("leaves", r"\(abc\) raised SystemExit: 3"),
+        ("text", r"\(abc\) gives a str; needs a finite number"),
+        ("nothing", r"\(abc\) gives a NoneType; needs a finite number"),
+        ("several", r"\(abc\) gives a Tensor; needs a finite number"),
         ("missing", "has no 'missing'"),
     ],
 )
