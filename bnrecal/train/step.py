@@ -92,11 +92,17 @@ class Learning:
         modules = [self._path(path) for path in paths] if paths else [self.module]
         losses = [self._gradients(module, images, at) for module in modules]
         self.together.end_step(self.parameters)
+        if all(parameter.grad is None for parameter in self.parameters):
+            return self._loss(losses)
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        return self._loss(losses)
+
+    def _loss(self, losses: Sequence[Tensor]) -> Tensor:
+        """The mean over paths of all processes' loss."""
         return self.together.ranks.summed(losses[0] if len(losses) == 1 else torch.stack(losses).mean())
 
     def _path(self, path: Sequence[int]) -> nn.Module:
@@ -129,7 +135,8 @@ class Learning:
         if share != 1.0:
             loss = loss * share
         scaled = loss if self.together.scale == 1.0 else loss * self.together.scale
-        self.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
+        if scaled.requires_grad:  # else nothing on this path learns, as identities under last-norm
+            self.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def state(self) -> dict[str, Any]:

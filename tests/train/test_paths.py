@@ -164,6 +164,26 @@ def test_last_norm_trains_the_last_norm_of_each_operation(tmp_path: Path) -> Non
     }
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "fair"])
+def test_a_path_on_which_nothing_learns_changes_nothing(tmp_path: Path, sampling: str) -> None:
+    """Identities under last-norm: such a step is passed over, the others learn, and the log goes on."""
+    source = learner()
+    for layer in source.module.blocks:  # type: ignore[union-attr]
+        layer[2] = nn.Identity()  # type: ignore[index]
+    recipe = Recipe(sampling=sampling, trainable="last-norm", bn_momentum=0, epochs=3, batch_size=4)
+    drawn = paths(sampling, recipe.seed, 0, 100, (3, 3)).reshape(-1, 2).tolist()
+    assert [2, 2] in drawn
+    before = {name: t.clone() for name, t in source.module.state_dict().items()}
+    trained = train(recipe, bright_and_dark(), source, tmp_path, CPU)
+    from safetensors.torch import load_file
+
+    changed = {n for n, t in load_file(trained.weights).items() if not torch.equal(t, before[n])}
+    assert {name for name in changed if not name.endswith("num_batches_tracked")} == {
+        f"blocks.{layer}.{k}.3.{part}" for layer in (0, 1) for k in (0, 1) for part in ("weight", "bias")
+    }
+    assert [np.isfinite(entry["loss"]) for entry in trained.log] == [True] * 3
+
+
 def test_a_supernets_log_has_the_indicator_of_each_candidate(tmp_path: Path) -> None:
     """Mean |gamma| of the last BatchNorm of each, after each epoch; that of a plain network has none."""
     recipe = Recipe(sampling="fair", batch_size=20, epochs=2)

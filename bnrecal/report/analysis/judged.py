@@ -14,7 +14,7 @@ from bnrecal.store.rows import Row, is_evaluated
 from bnrecal.study.axes import STORED, metric_name, short_rule
 from bnrecal.study.cells import is_judgement, n_updates
 
-_OF_SETTING = ("estimator", "momentum", "batch_size", "n_samples", "seed", "trained")
+_OF_SETTING = ("estimator", "momentum", "batch_size", "n_samples", "seed", "order_digest", "trained")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
     """Of the latest rows of a store, one a key; those of trainings are passed over.
 
     A judge that knows fewer than half as many architectures as another would leave too few to compare: it is
-    left out, with a note; so is a truth that knows fewer than three of them. Raises BnrecalError for fewer
-    than three architectures common to the judges; judges of fewer give their values and no ranking.
+    left out, with a note; so are those with whom fewer than three would be common to all, and a truth that
+    knows fewer than three. Judges of fewer give their values and no ranking.
     """
     judges = judges_of(rows)
     most = max((len(judge.values) for judge in judges), default=0)
@@ -75,6 +75,13 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
         for judge in compared
         if judge.start_left > WARM
     ]
+    while len(compared) > 1 and len(_known_to_all(compared)) < FEWEST <= most:
+        fewest = min(reversed(compared), key=lambda judge: len(judge.values))
+        left = counted(len(_known_to_all(compared)), "architecture")
+        notes.append(
+            f"{fewest.name} is left out: with it {left} would be left to compare, and {FEWEST} are needed"
+        )
+        compared = tuple(judge for judge in compared if judge is not fewest)
     n_true = 0 if truth is None else len(_known_to_all(compared) & truth.values.keys())
     if truth is not None and n_true < FEWEST <= most:
         notes.append(f"{source} knows {n_true} of these architectures; a comparison needs {FEWEST}")
@@ -105,32 +112,37 @@ def _known_to_all(judges: Sequence[Judge]) -> set[str]:
 
 
 def judges_of(rows: Iterable[Row]) -> list[Judge]:
-    """Every judge at every setting: those that were measured first, then in the order of rows.
+    """Every judge at every setting, each by a name of its own: `eval` first, then `stored`, then others in
+    the order of rows.
 
     One that says the same of every training (a cost) stands once.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in _from_one_place([row for row in rows if _is_judged(row)]):
         groups.setdefault(_setting(row), []).append(row)
-    groups = dict(sorted(groups.items(), key=lambda item: is_judgement(item[1][0])))
+    groups = dict(sorted(groups.items(), key=lambda item: _rank_of_kind(item[1][0])))
     firsts = [group[0] for group in groups.values()]
     seeds = len({row["seed"] for row in firsts if is_evaluated(row)} - {None}) > 1
     _, trained = trained_apart(firsts)
     apart = _told_by(firsts, trained)
     several = len(set(apart)) > 1
-    found: dict[tuple[str, bool], list[tuple[str, Judge]]] = {}
+    found: dict[tuple[str, bool], list[tuple[str, Row, Judge]]] = {}
     for first, how, group in zip(firsts, apart, groups.values(), strict=True):
         done = [row for row in group if row["status"] == "done"]
         values = {row["arch"]: float(row["eval" if is_evaluated(row) else "score"]) for row in done}
         name = named(first, seeds)
         seconds = sum(row["total_s"] for row in done)
         judge = Judge(name, values, seconds, len(group) - len(done), _start_left(first))
-        found.setdefault((name, is_evaluated(first)), []).append((how, judge))
+        found.setdefault((name, is_evaluated(first)), []).append((how, first, judge))
     return [
         judge
         for (_, is_measured), alike in found.items()
         for judge in _told_apart(alike, several, is_measured)
     ]
+
+
+def _rank_of_kind(row: Row) -> int:
+    return 2 if is_judgement(row) else int(row["estimator"] == STORED)
 
 
 def _told_by(firsts: Sequence[Row], trained: Sequence[str]) -> list[str]:
@@ -190,17 +202,31 @@ def _of_two_weights(rows: Iterable[Row]) -> bool:
     )
 
 
-def _told_apart(alike: Sequence[tuple[str, Judge]], several: bool, is_measured: bool) -> list[Judge]:
+def _told_apart(alike: Sequence[tuple[str, Row, Judge]], several: bool, is_measured: bool) -> list[Judge]:
     """Judges of one name, each by the recipe that it speaks of; one where all say the same without images.
 
-    Measured ones stay apart even so: accuracies of two trainings may be equal, and are two findings.
+    Measured ones stay apart even so: accuracies of two trainings may be equal, and are two findings. What
+    recipes and sources do not tell apart, a seed, a judge's code or the order of the images does.
     """
-    judges = [judge for _, judge in alike]
+    judges = [judge for _, _, judge in alike]
     first, *others = judges
     if others and not is_measured and all(judge.values == first.values for judge in others):
         seconds, n_failed = sum(judge.seconds for judge in judges), sum(judge.n_failed for judge in judges)
         return [replace(first, seconds=seconds, n_failed=n_failed)]
-    return [replace(judge, name=f"{judge.name}, {how}") if several and how else judge for how, judge in alike]
+    parts = [[how] if several and how else [] for how, _, _ in alike]
+    for field, word in _TELLING.items():
+        values = [row.get(field) for _, row, _ in alike]
+        if len({tuple(part) for part in parts}) == len(parts):
+            break
+        if len(set(values)) > 1:
+            parts = [[*part, f"{word} {str(value)[:6]}"] for part, value in zip(parts, values, strict=True)]
+    return [
+        replace(judge, name=", ".join([judge.name, *part])) for judge, part in zip(judges, parts, strict=True)
+    ]
+
+
+# fields of a row that tell judges of one name apart, and what they are called
+_TELLING = {"seed": "seed", "code_digest": "code", "order_digest": "order"}
 
 
 def _start_left(row: Row) -> float:

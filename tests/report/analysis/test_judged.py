@@ -3,6 +3,7 @@
 from typing import Any
 
 from bnrecal.report.analysis.judged import judged_of, judges_of
+from bnrecal.search.truth import Truth
 from tests.report.test_report import row
 
 ARCHS = ("a0", "a1", "a2")
@@ -98,3 +99,58 @@ def test_weights_that_changed_under_their_name_are_noted() -> None:
     before = of_weights("w.pt", {"a0": 1.0}, weights_digest="a" * 16)
     assert any("weights changed under their name" in note for note in judged_of(before + now).notes)
     assert not any("weights changed" in note for note in judged_of(now).notes)
+
+
+def test_judges_of_one_name_are_told_apart_by_seed_code_or_order() -> None:
+    """Two seeds of `random`, two versions of one's own judge, two orders of the images: each has its figures,
+    in the ranking too; a version that says the same is the same judge."""
+    up, down = {"a0": 1.0, "a1": 2.0, "a2": 3.0}, {"a0": 3.0, "a1": 2.0, "a2": 1.0}
+    truth = Truth({"a0": 5.0, "a1": 6.0, "a2": 7.0})
+
+    def told(rows: list[dict[str, Any]], **facts: Any) -> list[dict[str, Any]]:
+        return [{**row, "key": f"{row['key']}{facts}", **facts} for row in rows]
+
+    for make, facts, names in (
+        (judged, ({"seed": 0}, {"seed": 1}), ("random, seed 0", "random, seed 1")),
+        (
+            judged,
+            ({"code_digest": "aaaaaabb"}, {"code_digest": "cccccccc"}),
+            ("random, code aaaaaa", "random, code cccccc"),
+        ),
+        (
+            lambda _, *rest: evaluated(*rest),
+            ({"order_digest": "aaaaaabb"}, {"order_digest": "cccccccc"}),
+            ("eval pooled bs 16 n 64, order aaaaaa", "eval pooled bs 16 n 64, order cccccc"),
+        ),
+    ):
+        rows = told(make("random", 1, up), **facts[0]) + told(make("random", 1, down), **facts[1])
+        found = judged_of(rows, truth, "truth")
+        assert tuple(judge.name for judge in found.judges) == names
+        assert found.ranking is not None
+        assert [found.ranking.against[name].kendall.value for name in names] == [1, -1]
+    rows = told(judged("own:j", 1, up), code_digest="a") + told(judged("own:j", 1, up), code_digest="b")
+    assert names_and_values(rows) == {"own:j": [1, 2, 3]}
+
+
+def test_a_judge_of_few_does_not_take_the_answer_of_the_others() -> None:
+    """Of four architectures it knows two: it is left out, with a note, and the others are compared."""
+    figures = {f"a{k}": float(k) for k in range(4)}
+    rows = evaluated(1, figures) + judged("flops", 1, figures) + judged("bn", 1, {"a0": 1.0, "a1": 2.0})
+    found = judged_of(rows)
+    assert [judge.name for judge in found.judges] == ["eval pooled bs 16 n 64", "flops"]
+    assert found.ranking is not None
+    assert len(found.ranking.archs) == 4
+    assert "bn is left out: with it 2 architectures would be left to compare, and 3 are needed" in found.notes
+    half = judged_of(evaluated(1, figures) + judged("bn", 1, {f"a{k}": float(k) for k in range(3)}))
+    assert [judge.name for judge in half.judges] == ["eval pooled bs 16 n 64", "bn"]
+
+
+def test_re_estimated_figures_come_first() -> None:
+    """Whatever was measured first: tables go by the first judge, not by one of networks in disrepair."""
+    figures = dict.fromkeys(ARCHS, 0.5)
+    standing = [
+        {**row, "key": f"s{row['key']}", "estimator": "stored", "batch_size": None, "n_samples": 0}
+        for row in evaluated(1, figures)
+    ]
+    rows = judged("flops", 1, figures) + standing + evaluated(1, figures)
+    assert list(names_and_values(rows)) == ["eval pooled bs 16 n 64", "stored", "flops"]
