@@ -126,7 +126,7 @@ def search(
     todo = _Todo(within, judge, settings, scores, running, executor, retry_failed)
     todo.run(begun, otherwise)
     hand_over(search_report(out, layout) or "", output)
-    return 0
+    return _failures(out)
 
 
 def _searching(opened: "Opened", store: "Store", bounds: "Bounds", forbid: Sequence[str]) -> "Searching":
@@ -156,7 +156,7 @@ def _settings(population: int, generations: int, seed: int) -> "Settings":
 def _additive_scores(within: "Searching", judge: str, method: str) -> "Scores | None":
     """What each choice adds to the score, where the exact optimum is asked for or to be had."""
     from bnrecal.search.judges import ADDITIVE, bn_scores
-    from bnrecal.sweep.generations import cost_shares
+    from bnrecal.sweep.generations import CostsDoNotAddUpError, cost_shares
 
     if judge not in ADDITIVE:
         if method == "exact":
@@ -164,7 +164,9 @@ def _additive_scores(within: "Searching", judge: str, method: str) -> "Scores | 
         return None
     if method == "evolution":
         return None
-    if method == "auto" and within.costs.additive is None and within.bounds.kinds:
+    if within.costs.additive is None and (within.bounds.kinds or judge != "bn"):
+        if method == "exact":
+            raise CostsDoNotAddUpError
         note(NOT_ADDITIVE)
         return None
     source = within.opened.source
@@ -198,6 +200,20 @@ def _begun(
         forbidden=tuple(forbidden),
         n_space=within.space.size,
     )
+
+
+def _failures(out: Path) -> int:
+    """Says how many of those that the search asked for failed; the exit code."""
+    from bnrecal.cli.messages import complain
+    from bnrecal.store.searched import keys_of_search
+    from bnrecal.store.store import Store
+
+    asked, status = keys_of_search(out), Store(out).seen().status
+    n = sum(status.get(key) == "failed" for key in asked)
+    if not n:
+        return 0
+    again = "the same command with --retry-failed does them again"
+    return complain(f"{n:,} of {len(asked):,} failed; {again}", 3)
 
 
 class _Todo:

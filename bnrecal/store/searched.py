@@ -27,7 +27,7 @@ class Search:
     """`judge` as a ranking names it, `bounds` by kind of cost; of method "exact" there is one generation.
 
     `forbidden` as it was written, "LAYER:CHOICE"; `n_front` of a trade-off whose first alone are kept;
-    `n_space` architectures there are without forbidden choices.
+    `n_space` architectures there are without forbidden choices; `ended` is None where nobody says it.
     """
 
     judge: str
@@ -38,6 +38,7 @@ class Search:
     forbidden: Sequence[str] = ()
     n_front: int = 0
     n_space: int = 0
+    ended: bool | None = False
 
 
 def keep_search(out: Path, search: Search) -> None:
@@ -60,7 +61,7 @@ def kept_search(out: Path) -> Search | None:
     try:
         found = json.loads(path.read_text("utf-8"))
         generations = tuple(tuple(Member(**one) for one in members) for members in found.pop("generations"))
-        return Search(**found, generations=generations)
+        return Search(**{"ended": None, **found}, generations=generations)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

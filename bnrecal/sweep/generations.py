@@ -25,6 +25,7 @@ Asked = Sequence[Cell | Judgement]
 Measure = Callable[[Opened, Sequence[str]], Asked]
 MOST_OF_FRONT = 1000  # architectures kept of an exact trade-off
 COUNTED_TRIES = 100  # draws for each that is missing, where each is built to be counted
+COSTS = ("flops", "params")  # judges that costs are the score of
 CONFIRMED = 10  # of the best of an evolution, by counting
 
 
@@ -132,6 +133,8 @@ def _evolved(
         keep(search)
     if not search.generations:
         raise BnrecalError(_none_within(within, settings.population * tries))
+    search = replace(search, ended=True)
+    keep(search)
     return search, [arch for arch, _ in state.best(CONFIRMED)]
 
 
@@ -149,7 +152,7 @@ def solve(
     ]
     additive = within.costs.additive
     if additive is None:
-        if within.bounds.kinds:
+        if within.bounds.kinds or search.judge in COSTS:
             raise CostsDoNotAddUpError
         archs, n = [within.space.encode(max(layer, key=lambda c: layer[c]) for layer in allowed)], 1
     else:
@@ -165,14 +168,16 @@ def solve(
         if not within.costs.confirm(archs):
             return solve(within, search, scores, measure, keep)  # knowing that they do not
     members = within.members(measure(within.of(archs), archs))
-    search = replace(search, generations=(members,), n_front=n)
+    search = replace(search, generations=(members,), n_front=n, ended=True)
     keep(search)
     return search
 
 
 def cost_shares(costs: Costs, judge: str) -> Scores:
-    """The share of every choice in the judge flops or params; of none where they do not add up."""
-    return [] if costs.additive is None else cost_scores(costs.additive, judge)
+    """The share of every choice in the judge flops or params. Raises CostsDoNotAddUpError."""
+    if costs.additive is None:
+        raise CostsDoNotAddUpError
+    return cost_scores(costs.additive, judge)
 
 
 def scores_of(store: Store, asked: Iterable[Cell | Judgement]) -> dict[str, float]:
@@ -193,6 +198,8 @@ def _none_within(within: Searching, n_drawn: int) -> str:
     """What is said where nothing was found: that there is nothing only where that is known."""
     said = ", ".join(f"--max-{kind} {bound:,}" for kind, bound in within.bounds.kinds.items())
     additive = within.costs.additive
+    if additive is None and within.space.size <= RANDOM_TRIES:  # a small space is taken whole, see `ask`
+        return f"{said}: none of all {within.space.size:,} architectures is within"
     if additive is None:
         return f"{said}: none of {n_drawn:,} architectures drawn at random is within"
     parts = list(zip(additive.parts, within.space.allowed, strict=True))

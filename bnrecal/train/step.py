@@ -101,7 +101,7 @@ class Learning:
         self.scaler.update()
         return self._loss(losses)
 
-    def _loss(self, losses: Sequence[Tensor]) -> Tensor:
+    def _loss(self, losses: list[Tensor]) -> Tensor:
         """The mean over paths of all processes' loss."""
         return self.together.ranks.summed(losses[0] if len(losses) == 1 else torch.stack(losses).mean())
 

@@ -58,6 +58,21 @@ def test_bounds_and_forbidden_choices_hold(bnrecal: Callable[..., Any]) -> None:
             assert "3" not in one["arch"]
 
 
+def test_a_stopped_search_is_reported_as_such(bnrecal: Callable[..., Any]) -> None:
+    """Its file as a kill after the first of two generations leaves it; the same command ends it."""
+    command = ("search", "--task", "tiny", "--judge", "random", "--population", "4", "--generations", "2")
+    bnrecal(*command)
+    path = Path("results/search.json")
+    whole = path.read_bytes()
+    kept = json.loads(whole)
+    path.write_text(json.dumps({**kept, "generations": kept["generations"][:1], "ended": False}))
+    note = "Note: it has not ended: 1 of 2 generations; the same command goes on."
+    assert note in bnrecal("report").out
+    assert bnrecal(*command).code == 0
+    assert path.read_bytes() == whole
+    assert note not in bnrecal("report").out
+
+
 def test_killed_it_ends_with_the_same_result(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
     """SIGKILL in the second generation; the same command ends with the rows and the answer of one that ran
     through, and does nothing twice.
@@ -85,6 +100,9 @@ def test_processes_search_as_one_does(bnrecal: Callable[..., Any]) -> None:
 
 
 SUPERNET = """
+def fails(arch):
+    raise ValueError("no opinion")
+
 import torch
 from torch import nn
 
@@ -118,6 +136,21 @@ def adds_up(n_classes):
 
 def supernet(n_classes):
     return Net(n_classes)
+
+class Wide(Net):  # widths that depend on each other: every architecture is counted by itself
+    choices = (("4", "8"), ("4", "8"))
+    archs = ("4-4", "8-8")
+
+    def build(self, arch):
+        first, second = map(int, arch.split("-"))
+        return nn.Sequential(
+            nn.Conv2d(3, first, 3, 2), nn.BatchNorm2d(first),
+            nn.Conv2d(first, second, 3), nn.BatchNorm2d(second),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(second, 2),
+        )
+
+def wide(n_classes):
+    return Wide(n_classes)
 """
 
 
@@ -162,6 +195,39 @@ def test_an_optimum_costs_what_it_says(bnrecal: Callable[..., Any], tmp_path: Pa
     # nothing is bounded: the sum of scores has its optimum all the same
     free = bnrecal(*own(tmp_path, "supernet", "--judge", "bn", "--out", "free"))
     assert free.out.startswith("The exact optimum of bn")
+
+
+@pytest.mark.parametrize("judge", ["flops", "params"])
+def test_costs_that_do_not_add_up_are_no_exact_score(
+    bnrecal: Callable[..., Any], tmp_path: Path, judge: str
+) -> None:
+    """Of a judge that is a cost: evolution with a note, a refusal of `--method exact`, without bounds too."""
+    ran = bnrecal(*own(tmp_path, "wide", "--judge", judge, "--format", "json"))
+    found = as_json(ran)
+    assert (found["method"], found["best"][0]["arch"]) == ("evolution", "8-8")
+    assert found["notes"] == ["every architecture was judged, so there is no better one"]
+    assert "searched by evolution, not solved" in ran.err
+    refused = bnrecal(*own(tmp_path, "wide", "--judge", judge, "--method", "exact", "--out", "other"))
+    assert (refused.code, "--method exact: costs of this space do not" in refused.err) == (2, True)
+    # one of 256 costs more than the sum, and no bound asks for sums: its score would be wrong all the same
+    rare = bnrecal(*own(tmp_path, "supernet", "--judge", judge, "--format", "json", "--out", "rare"))
+    assert as_json(rare)["best"][0]["arch"] == "-".join("b" * 8)
+
+
+def test_a_small_space_within_no_bound_is_said_whole(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """All four architectures were tried, not some thousand drawn at random."""
+    ran = bnrecal(*own(tmp_path, "wide", "--judge", "bn", "--method", "evolution", "--max-flops", "10"))
+    assert ran.code == 2
+    assert ran.err.endswith("--max-flops 10: none of all 4 architectures is within\n")
+
+
+def test_a_search_in_which_some_failed_ends_with_3(bnrecal: Callable[..., Any], tmp_path: Path) -> None:
+    """As a sweep and a ranking do; what could be judged is reported."""
+    ran = bnrecal(*own(tmp_path, "wide", "--judge", "searched_net:fails"))
+    assert ran.code == 3
+    assert ran.out.startswith("0 architectures of 1 generation judged by searched_net:fails.")
+    assert "every architecture was tried" in ran.out
+    assert "4 of 4 failed; the same command with --retry-failed does them again" in ran.err
 
 
 def test_what_little_is_within_is_found(bnrecal: Callable[..., Any]) -> None:

@@ -87,17 +87,23 @@ class Searched:
         found, search = [], self.search
         if self.n_failed:
             found.append(f"{self.n_failed:,} could not be judged")
-        short = [
-            at
-            for at, of in enumerate(search.generations, 1)
-            if len(of) < search.settings.get("population", 0)
-        ]
-        if short and not self.n_failed and self.n_space <= EXHAUSTED:
-            found.append("every architecture within the bounds was judged, so there is no better one")
+        n, wanted = len(search.generations), search.settings.get("generations", 0)
+        population = search.settings.get("population", 0)
+        short = [at for at, of in enumerate(search.generations, 1) if len(of) < population]
+        if search.ended and not short and n < wanted:
+            short = [n + 1]  # nobody was left to fill it
+        within = " within the bounds" if search.bounds else ""
+        if search.ended is False:
+            found.append(
+                f"it has not ended: {n} of {counted(wanted, 'generation')}; the same command goes on"
+            )
+        elif short and self.n_space <= EXHAUSTED:
+            better = "" if self.n_failed else ", so there is no better one"
+            found.append(f"every architecture{within} was {'tried' if self.n_failed else 'judged'}{better}")
         elif short:
             found.append(
-                f"from generation {short[0]} on fewer than {search.settings['population']} were found that "
-                "are new and within the bounds"
+                f"from generation {short[0]} on fewer than {population} were found that are new"
+                + (f" and{within}" if within else "")
             )
         if self.is_measured and len(self.judged) > 1:
             found.append(
