@@ -146,6 +146,10 @@ class OwnNetworks(BuiltNetworks):
                 "many there are"
             )
         space = Space(tuple(layers), str(getattr(self.made, "separator", "-")))
+        for choice in (choice for choices in layers for choice in choices if "," in choice):
+            raise BnrecalError(
+                f"--model: {self.spec}: choice {choice!r} has a comma, which parts architectures in lists"
+            )
         try:
             for arch in self.names:
                 space.decode(arch, f"--model: {self.spec}: archs and choices do not agree")

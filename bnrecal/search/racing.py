@@ -53,6 +53,7 @@ class Raced:
     confidence: float
     n_evaluated: int  # architecture x image
     n_plain: int  # the same without a race
+    n_tied: int = 0  # others with the metric of the last of the best, on the images of the last look
 
     @property
     def n_images(self) -> int:
@@ -70,7 +71,7 @@ class Raced:
         order = ", their order among each other is not certain" if k > 1 else ""
         if not any(look.dropped for look in self.looks):
             if self.n_images == n_all:
-                return f"nobody was dropped: {best} by all {n_all:,} images{of}"
+                return f"nobody was dropped: {best} by all {n_all:,} images{of}{self._tied}"
             ended = f"the race ended at {self.n_images:,} of {n_all:,} images{order}"
             return f"no more than {k} to choose from{of}: {ended}"
         sure = f"with {percent} confidence"
@@ -79,7 +80,15 @@ class Raced:
             ended = f"the race ended at {self.n_images:,}{order} ({share})"
             return f"{sure} {these} {where}{of}; {ended}"
         none, was = ("none of ", "was") if k > 1 else ("", "was not")
-        return f"{sure} {none}{best} {where} {was} dropped{of} ({share})"
+        return f"{sure} {none}{best} {where} {was} dropped{of} ({share}){self._tied}"
+
+    @property
+    def _tied(self) -> str:
+        """That others are as good as the last of the best, which then is there by chance."""
+        if not self.n_tied:
+            return ""
+        last = "the last of them" if len(self.best) > 1 else "it"
+        return f"; {self.n_tied:,} more {'has' if self.n_tied == 1 else 'have'} the same metric as {last}"
 
 
 def survivors(
@@ -159,7 +168,8 @@ def race(
         if len(alive) == k:
             break
     best = tuple((alive[i], float(values[i])) for i in np.argsort(-values, kind="stable")[:k])
-    return Raced(best, tuple(looks), confidence, n_evaluated, len(archs) * sizes[-1])
+    n_tied = int((values >= best[-1][1]).sum()) - k
+    return Raced(best, tuple(looks), confidence, n_evaluated, len(archs) * sizes[-1], n_tied)
 
 
 def _critical(centred: Float64s, error: Float64s, leading: np.ndarray, alpha: float) -> float:

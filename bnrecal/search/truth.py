@@ -13,6 +13,21 @@ from bnrecal.search.space import Choices, Space
 
 _V = TypeVar("_V")
 MEAN, RUNS = "mean_acc", "test_acc"  # NAS-Bench-Macro's names
+# what the column of true values of a CSV file is called
+VALUES = {
+    "value",
+    "values",
+    "mean",
+    MEAN,
+    "acc",
+    "accuracy",
+    "top1",
+    "top-1",
+    "map",
+    "metric",
+    "score",
+    "truth",
+}
 
 
 @dataclass(frozen=True)
@@ -114,18 +129,31 @@ def _of_csv(text: str, where: str) -> Truth:
     values: dict[str, float] = {}
     runs: dict[str, tuple[float, ...]] = {}
     try:
-        rows = [row for row in csv.reader(text.splitlines()) if row]
+        reader = csv.reader(text.splitlines())
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except csv.Error as error:
         raise BnrecalError(f"{where} is not CSV: {error}") from None
-    if rows and len(rows[0]) > 1 and _is_number(rows[0][1]):
+    header = rows[0][1] if rows else []
+    if len(header) > 1 and _is_number(header[1]):
         raise BnrecalError(
-            f"{where}: line 1: {rows[0][0]!r} has a value, where column names are to be; put a line such as "
+            f"{where}: line 1: {header[0]!r} has a value, where column names are to be; put a line such as "
             "arch,value before it"
         )
-    for at, row in enumerate(rows[1:], 2):
-        arch, *numbers = (cell.strip() for cell in row)
+    misplaced = [name for name in header[2:] if name.lower() in VALUES]
+    if misplaced and header[1].lower() not in VALUES:
+        raise BnrecalError(
+            f"{where}: the second column is {header[1]!r}, and {misplaced[0]!r} comes after it; the second "
+            "is read as the value, those after it as runs"
+        )
+    for at, row in rows[1:]:
+        arch, *numbers = row
         if not numbers:
             raise BnrecalError(f"{where}: line {at}: {arch!r} has no value; allowed: arch,value[,run,...]")
+        if len(row) > len(header):
+            raise BnrecalError(
+                f"{where}: line {at}: {arch!r} has {len(row)} columns, of which {len(header)} have a name; a "
+                "comma in a number is read as the next column"
+            )
         if arch in values:
             raise BnrecalError(f"{where}: line {at}: {arch} stands there twice")
         values[arch], *single = (_number(number, where, arch) for number in numbers)

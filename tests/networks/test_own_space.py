@@ -118,6 +118,7 @@ def test_a_source_without_choices_has_no_space(monkeypatch: pytest.MonkeyPatch) 
         ({"choices": ("01", "01")}, "needs the choices of each layer, as texts, or how many"),
         ({"choices": (("0",), ("0",))}, "archs and choices do not agree: unknown architecture '0-1'"),
         ({"choices": (("0", "0"), ("1",))}, "layer 0 has a choice twice"),
+        ({"choices": (("3,6", "0"), ("1",))}, "choice '3,6' has a comma"),
     ],
 )
 def test_choices_that_are_none(

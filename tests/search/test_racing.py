@@ -68,12 +68,15 @@ def test_clear_differences_save_most_evaluations() -> None:
 
 
 def test_without_differences_nobody_is_dropped() -> None:
-    """Equal predictions are no evidence; the answer says that all images decided."""
+    """Equal predictions are no evidence; the answer says that all images decided, and who is as good."""
     same = np.random.default_rng(0).integers(0, 2, 512).astype(np.uint8)
     found = raced({f"a{i}": same for i in range(9)}, 2)
     assert not any(look.dropped for look in found.looks)
     assert found.n_evaluated == found.n_plain
-    assert found.says(512) == "nobody was dropped: the 2 best by all 512 images"
+    said = "nobody was dropped: the 2 best by all 512 images"
+    assert found.says(512) == f"{said}; 7 more have the same metric as the last of them"
+    ahead = {f"a{i}": np.where(np.arange(512) < i, 1, same).astype(np.uint8) for i in (8, 16, 24)}
+    assert raced(ahead, 2).says(512) == said
 
 
 def test_a_race_that_ends_early_says_so() -> None:

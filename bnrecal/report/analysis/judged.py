@@ -62,7 +62,7 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
     notes = [
         f"{judge.name} is left out: it judged {len(judge.values):,} of {most:,} architectures"
         for judge in judges
-        if judge not in compared
+        if judge not in compared and most
     ]
     notes += [
         f"{counted(judge.n_failed, 'architecture')} could not be judged by {judge.name}"
@@ -92,7 +92,9 @@ def judged_of(rows: Sequence[Row], truth: Truth | None = None, source: str | Non
             "shown; rank other weights into another --out"
         )
     ranking = rank({judge.name: judge.values for judge in compared}, truth) if most >= FEWEST else None
-    if ranking is None:
+    if not most:
+        notes.append("no architecture could be judged")
+    elif ranking is None:
         notes.append(f"{counted(most, 'architecture')}: order and agreement need {FEWEST}")
     elif len(ranking.archs) < most:
         whom = "every judge and the truth know" if truth else "every judge knows"

@@ -40,6 +40,8 @@ def rendered(judged: Judged, layout: str) -> str:
 
 def to_text(judged: Judged) -> str:
     """Tables no wider than a terminal as far as letters for the judges can make them so."""
+    if not judged.judges:
+        return "\n\n".join([heading(judged), *map(filled, says(judged))]) + "\n"
     first, *others = _tables(judged)
     tables = [*_in_two(*first), *others]
     drawn = [aligned(*found, _names(found)) for found in tables]
@@ -84,10 +86,17 @@ def _above_highest(judged: Judged) -> str:
 
 def to_markdown(judged: Judged) -> str:
     parts = [f"## {escape(heading(judged))}"]
-    parts += [table([escape(h) for h in headers], rows) for headers, rows in _tables(judged)]
+    parts += [table(*_escaped(found)) for found in _tables(judged) if judged.judges]
     if above := _above_highest(judged):
         parts.insert(-1, escape(above))
     return "\n\n".join([*parts, *map(escape, says(judged)), *_foot(judged)]) + "\n"
+
+
+def _escaped(found: Table) -> Table:
+    """Names as Markdown shows them; figures, which have brackets of ours, as they are."""
+    headers, rows = found
+    n = _names(found)
+    return list(map(escape, headers)), [[*map(escape, row[:n]), *row[n:]] for row in rows]
 
 
 def to_json(judged: Judged) -> str:

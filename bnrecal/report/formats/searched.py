@@ -22,7 +22,10 @@ def rendered(found: Searched, layout: str) -> str:
         return _json(found)
     if layout == "md":
         parts = ["## Search", escape(found.says)]
-        parts += [table([escape(h) for h in headers], rows) for headers, rows in _tables(found)]
+        parts += [
+            table(list(map(escape, headers)), [[escape(name), *figures] for name, *figures in rows])
+            for headers, rows in _tables(found)
+        ]
         parts += [f"Note: {escape(note)}." for note in found.notes]
     else:
         parts = [filled(found.says), *(aligned(headers, rows, 1) for headers, rows in _tables(found))]

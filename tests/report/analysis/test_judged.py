@@ -1,8 +1,10 @@
 """Judges put together from rows: what stands once and what stands for each training."""
 
+import json
 from typing import Any
 
 from bnrecal.report.analysis.judged import judged_of, judges_of
+from bnrecal.report.formats.judged import rendered
 from bnrecal.search.truth import Truth
 from tests.report.test_report import row
 
@@ -154,3 +156,26 @@ def test_re_estimated_figures_come_first() -> None:
     ]
     rows = judged("flops", 1, figures) + standing + evaluated(1, figures)
     assert list(names_and_values(rows)) == ["eval pooled bs 16 n 64", "stored", "flops"]
+
+
+def test_where_all_failed_there_are_no_tables() -> None:
+    """What failed, and that nothing is left; in every layout."""
+    rows = [
+        {**row, "status": "failed", "eval": None, "error": "no"}
+        for row in evaluated(1, dict.fromkeys(ARCHS, 0.5))
+    ]
+    found = judged_of(rows)
+    assert found.notes == ("no architecture could be judged",)
+    for layout in ("text", "md"):
+        assert rendered(found, layout).count("\n\n") == 1
+    assert json.loads(rendered(found, "json"))["judges"] == {}
+
+
+def test_names_are_text_in_markdown() -> None:
+    """A choice with a bar makes no column; intervals keep their brackets."""
+    figures = {f"{k}-x|y_z": float(k) for k in range(12)}
+    lines = rendered(judged_of(evaluated(1, figures) + judged("bn", 1, figures)), "md").splitlines()
+    (named,) = (line for line in lines if line.startswith("| 11-x"))
+    assert named.startswith(r"| 11-x\|y\_z ")
+    assert named.replace(r"\|", "").count("|") == 4
+    assert any("1.000 [1.000, 1.000]" in line for line in lines)
