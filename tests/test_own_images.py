@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -527,6 +528,8 @@ def test_bad_images_are_named_or_left_out(bnrecal: Callable[..., object], users_
     skipped = bnrecal("sweep", *options, "--skip-bad-images")
     assert skipped.code == 0, skipped.err
     assert "2 images left out, the first: images/train/cat/03.png" in skipped.err
+    Path("images/val/dog/05.png").unlink()
+    assert "1 image left out, the first: " in bnrecal("sweep", *options, "--skip-bad-images").err
     assert "47 images" in bnrecal("sweep", *options[:-1], 48, "--skip-bad-images").err
 
 
@@ -540,5 +543,61 @@ def test_a_changed_image_is_another_cell(bnrecal: Callable[..., object], users_p
     Image.fromarray(np.zeros((20, 22, 3), np.uint8)).save("moved/train/cat/10.png")  # the 11th image
     changed = bnrecal("sweep", *folder_options(Path("moved")), *options)
     assert "1 cell in 1 pass, 1 kept from before" in changed.err  # 8 images do not reach it
+    assert "on other images" not in changed.err
     Image.fromarray(np.zeros((20, 22, 3), np.uint8)).save("moved/val/cat/10.png")
-    assert "2 cells" in bnrecal("sweep", *folder_options(Path("moved")), *options).err
+    other = bnrecal("sweep", *folder_options(Path("moved")), *options)
+    assert "2 cells" in other.err
+    assert "note: results has 3 cells of imagefolder on other images" in other.err
+    Image.fromarray(np.zeros((20, 22, 3), np.uint8)).save("moved/val/cat/11.png")
+    assert "note: results has 5 cells" in bnrecal("sweep", *folder_options(Path("moved")), *options).err
+    titles = [line for line in bnrecal("report").out.splitlines() if "top-1 by ema" in line]
+    assert len(set(titles)) == 3
+    assert all(re.match(r"imagefolder \(images [0-9a-f]{6}\): top-1", title) for title in titles)
+
+
+def test_images_made_into_input_otherwise_are_sections_of_their_own(
+    bnrecal: Callable[..., object], users_project: str
+) -> None:
+    """Told apart by the setting that differs; of one set of images the task's name is enough."""
+    options = ("--model", f"{users_project}:plain", "--bs", 8, "--samples", 16, "--no-baseline")
+    bnrecal("sweep", *folder_options(Path("images")), *options)
+    assert "imagefolder: top-1 by ema" in bnrecal("report").out
+    bnrecal("sweep", *folder_options(Path("images")), *options, "--image-size", "24x20")
+    out = bnrecal("report").out
+    assert "imagefolder (image size 16x16): top-1 by ema" in out
+    assert "imagefolder (image size 24x20): top-1 by ema" in out
+
+
+def test_sizes_that_nobody_named_are_said_where_they_are_not_the_usual(
+    bnrecal: Callable[..., object], users_project: str
+) -> None:
+    """48 images are too few for the published counts; who names the counts needs no note."""
+    options = ("--model", f"{users_project}:plain", *folder_options(Path("images")), "--dry-run")
+    said = "note: of 48 calibration images --samples 12,24,48 and --bs 8 are taken"
+    assert said in bnrecal("sweep", *options).err
+    assert "are taken" not in bnrecal("sweep", *options, "--samples", 16, "--bs", 8).err
+    assert "are taken" not in bnrecal("sweep", "--task", "tiny", "--dry-run").err
+
+
+def test_a_class_folder_without_images_is_said(bnrecal: Callable[..., object], users_project: str) -> None:
+    """It counts as a class all the same; why a network of two classes does not fit then shows before the
+    error. Named classes say what they are."""
+    Path("images/train/empty").mkdir()
+    options = ("--model", f"{users_project}:plain", *folder_options(Path("images")), "--dry-run")
+    said = "; 3 classes, of which --calibration has no image of empty\n"
+    ran = bnrecal("sweep", *options)
+    assert (ran.code, said.removeprefix("; ") in ran.err) == (2, True)
+    assert "has 2 outputs, task imagefolder 3 classes" in ran.err
+    assert said not in bnrecal("sweep", *options, "--classes", "cat,dog").err
+
+
+def test_an_unknown_ending_of_a_report_is_refused(bnrecal: Callable[..., object], users_project: str) -> None:
+    """A file that says .pdf and holds text helps nobody; with --format any name will do."""
+    options = ("--model", f"{users_project}:plain", "--bs", 8, "--samples", 16, "--no-baseline")
+    bnrecal("sweep", *folder_options(Path("images")), *options)
+    ran = bnrecal("report", "-o", "report.pdf")
+    assert (ran.code, "-o report.pdf: ends in '.pdf'; allowed: .txt, .csv" in ran.err) == (2, True)
+    assert not Path("report.pdf").exists()
+    assert bnrecal("report", "-o", "report.txt").code == 0
+    assert bnrecal("report", "-o", "report.dat", "--format", "csv").code == 0
+    assert Path("report.txt").read_text() == bnrecal("report").out

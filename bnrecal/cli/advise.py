@@ -19,6 +19,7 @@ from bnrecal.cli.options import (
     tolerance_option,
 )
 from bnrecal.cli.running import Running, running_options
+from bnrecal.report.analysis.wording import counted
 from bnrecal.study.axes import MOST
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def advise(
         write_text(output, text)
     if found.failed:
         row = found.failed[0]
-        return complain(f"{len(found.failed)} cells failed; the first, {row['arch']}: {row['error']}", 3)
+        n = counted(len(found.failed), "cell")
+        return complain(f"{n} failed; the first, {row['arch']}: {row['error']}", 3)
     return 0
 
 
@@ -140,7 +142,6 @@ def _table(found: "Climbed", n_evaluation: int) -> list[str]:
     from rich.console import Console
     from rich.table import Table
 
-    from bnrecal.report.analysis.wording import counted
     from bnrecal.study.axes import metric_name
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))

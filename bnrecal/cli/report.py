@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from bnrecal.report.analysis.summary import Report
     from bnrecal.store.rows import Row
 
-BY_SUFFIX = {".csv": "csv", ".htm": "html", ".html": "html", ".json": "json", ".md": "md", ".tex": "latex"}
+BY_SUFFIX = {
+    "": "table",
+    ".txt": "table",
+    ".csv": "csv",
+    ".htm": "html",
+    ".html": "html",
+    ".json": "json",
+    ".md": "md",
+    ".tex": "latex",
+}
 LAYOUTS_OF_RANKINGS = {"table": "text", "md": "md", "json": "json"}  # and of searches, as these call them
 FORMATS = ("table", "long", "md", "csv", "json", "latex", "html", "images-needed")
 
@@ -69,7 +78,7 @@ def report(
     from bnrecal.report.analysis.summary import make_report
     from bnrecal.store.store import Store
 
-    layout = layout or BY_SUFFIX.get(output.suffix.lower() if output else "", "table")
+    layout = layout or _layout_of(output)
     if published and folders:
         raise BnrecalError(f"--published: shows the published study alone; leave out {folders[0]}")
     of = chosen(context, folders, out)
@@ -94,6 +103,15 @@ def report(
         gc.enable()
     _hand_over(text, output, () if published else of, is_page=layout == "html")
     return 0
+
+
+def _layout_of(output: Path | None) -> str:
+    """What the file's name ends in."""
+    suffix = output.suffix.lower() if output else ""
+    if suffix not in BY_SUFFIX:
+        known = ", ".join(filter(None, BY_SUFFIX))
+        raise BnrecalError(f"-o {output}: ends in {suffix!r}; allowed: {known}, or --format")
+    return BY_SUFFIX[suffix]
 
 
 def _searched_or_ranked(latest: "Mapping[Path, list[Row]]", layout: str, figures: Path | None) -> str | None:

@@ -4,10 +4,11 @@ import shlex
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +18,13 @@ from bnrecal.cli.messages import complain, note
 from bnrecal.cli.options import OUT, SectionedCommand, gathered, grid_options, input_options, setting
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
-from bnrecal.report.analysis.wording import counted
-from bnrecal.study.axes import STORED
+from bnrecal.report.analysis.wording import counted, listed
+from bnrecal.study.axes import STORED, USUAL
+
+if TYPE_CHECKING:
+    from bnrecal.plan.opened import Opened
+    from bnrecal.store.store import Store
+    from bnrecal.sweep.plan import Plan
 
 MANY_TRAININGS = 100  # a grid with more is not begun without a word
 
@@ -91,13 +97,16 @@ def sweep(
 
     cut = None if stop_when_sure else limit  # which goes by rounds, and counts what it measures
     choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, cut)
-    opened = open_study(*gathered(context, study, options))
+    settings, places = gathered(context, study, options)
+    opened = open_study(settings, places)
+    for text in (*opened.notes, *_unasked(opened, settings)):
+        note(text)
     store = Store(out)
     executor = running.open(opened.study, opened, out)
     plan = planning.plan(opened, store, choice)
     if not any(choice.covers(cell) for cell in plan.cells):
         raise BnrecalError(f"--only, --exclude: they leave none of the study's {len(plan.cells)} cells")
-    for text in opened.notes:
+    for text in _other_images(store, plan):
         note(text)
     if dry_run:
         click.echo(plan_text(plan, store), nl=False)
@@ -120,6 +129,38 @@ def sweep(
     failures = _run(plan, store, executor, resolved, most, rounds)
     _say_preparation(plan, store)
     return _summary(plan, store, choice, failures)
+
+
+def _unasked(opened: "Opened", settings: "Mapping[str, Any]") -> "Iterator[str]":
+    """That a small set has other sizes than the usual ones, where nobody named any."""
+    study = opened.study
+    if set(study.estimator) == {STORED} or study.task == "tiny" or settings.get("samples") is not None:
+        return
+    if study.samples != USUAL["samples"]:
+        bs = f" and --bs {_listed(study.bs)}" if settings.get("bs") is None else ""
+        n = counted(opened.task.n_calibration, "calibration image")
+        yield f"of {n} --samples {_listed(study.samples)}{bs} are taken, in place of the usual ones"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _other_images(store: "Store", plan: "Plan") -> "Iterator[str]":
+    """That rows lie here of the same task on other images, which a report sets apart."""
+    digests = {(cell.task, cell.data_digest) for cell in plan.cells}
+    tasks = {task for task, _ in digests}
+    others = {
+        row["key"]
+        for row in store.evaluated()
+        if row["task"] in tasks and (row["task"], row["data_digest"]) not in digests
+    }
+    if others:
+        rows = counted(len(others), "cell")
+        yield (
+            f"{store.folder} has {rows} of {listed(sorted(tasks))} on other images, or on images made into "
+            "input otherwise: they stay, and reports set them apart"
+        )
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def read_class_folders(root: Path, option: str, classes: tuple[str, ...] | None)
         )
     wanted = tuple(folders) if classes is None else classes
     indices = class_indices(labels, wanted, f"{option} {root}", names)
-    return LabelledImages(Files(root, names, f"{option} {root}"), indices, wanted)
+    empty = tuple(sorted(set(folders) - set(labels))) if classes is None else ()
+    return LabelledImages(Files(root, names, f"{option} {root}"), indices, wanted, empty)
 
 
 def _refuse_loops(where: str, folders: list[str], option: str) -> None:

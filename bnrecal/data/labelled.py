@@ -15,11 +15,15 @@ Float64s = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with one class each: labels (images,), indices into `classes`."""
+    """Images with one class each: labels (images,), indices into `classes`.
+
+    `without_images` are classes that a folder without images is all there is of.
+    """
 
     source: ImageSource
     labels: Int64s
     classes: tuple[str, ...]
+    without_images: tuple[str, ...] = ()
 
     def facts(self) -> bytes:
         return self.labels.astype("<i8").tobytes()

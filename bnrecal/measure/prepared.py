@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from bnrecal.data.image_cache import BadImageError
 from bnrecal.data.prepared import Prepared
 from bnrecal.measure.images import CalibrationBatches, ForwardSize, evaluation_parts
 from bnrecal.measure.preparation import fit_of, n_looked_at, normalisation_of, towards
@@ -27,10 +28,14 @@ def prepared_otherwise(
 ) -> Prepared | None:
     """Another normalisation that the network's statistics fit far better, by the first of these images.
 
-    None also where the metric, given as it is with the images as they are, falls by it beyond noise.
+    None also where the metric, given as it is with the images as they are, falls by it beyond noise, and
+    where one of these images cannot be read: a cell that needs it says so, one that does not stands.
     """
-    some = CalibrationBatches(task, device, ids[: n_looked_at(*task.input_shape[1:])], 64)
-    better = fit_of(network.module, list(some), network.forward, normalisation_of(task)).better
+    try:
+        some = list(CalibrationBatches(task, device, ids[: n_looked_at(*task.input_shape[1:])], 64))
+    except BadImageError:
+        return None
+    better = fit_of(network.module, some, network.forward, normalisation_of(task)).better
     if better is None:
         return None
     now, evidence = as_they_are()

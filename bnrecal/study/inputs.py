@@ -49,6 +49,8 @@ class Inputs(BaseModel):
         """64, "64" and "48x64" (height x width) as well as a pair."""
         if isinstance(value, int | str):
             sides = str(value).lower().split("x")
+            if not all(side.strip().lstrip("+-").isdecimal() for side in sides) or len(sides) > 2:
+                raise ValueError("a side in pixels, such as 224, or HEIGHTxWIDTH, such as 240x320")
             return sides * 2 if len(sides) == 1 else sides
         return value
 
@@ -90,5 +92,23 @@ def valid(kind: type[Validated], settings: Mapping[str, Any], places: Mapping[st
             raise unknown_choice("setting", name, kind.model_fields, place) from None
         given = str(first["input"])[:80]
         meant = instead_of(given) if first["type"] == "int_parsing" else None
-        what = f"{given!r} is no whole number; write {meant}" if meant else f"{given!r}: {first['msg']}"
+        what = f"{given!r} is no whole number; write {meant}" if meant else f"{given!r}{_wrong(first)}"
         raise BnrecalError(f"{place}: {what}") from None
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    """What pydantic says of a value, in the words of other messages."""
+    said = {
+        "int_parsing": " is no whole number",
+        "int_from_float": " is no whole number",
+        "float_parsing": " is no number",
+        "greater_than": "; allowed: above {gt}",
+        "greater_than_equal": "; allowed: {ge} or more",
+        "less_than": "; allowed: below {lt}",
+        "less_than_equal": "; allowed: {le} or less",
+        "literal_error": "; allowed: {expected}",
+    }.get(error["type"])
+    if said is not None:
+        limits = error.get("ctx", {}).items()
+        return said.format(**{name: v if isinstance(v, str) else f"{v:,.12g}" for name, v in limits})
+    return f": {str(error['msg']).removeprefix('Value error, ')}"

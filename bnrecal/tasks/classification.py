@@ -22,6 +22,11 @@ class Classification(ImageTask):
     ) -> None:
         super().__init__(name, calibration, evaluation, *rest, **more)
         self.calibration_labels, self.evaluation_labels = calibration.labels, evaluation.labels
+        if calibration.without_images:
+            some = ", ".join(calibration.without_images[:3])
+            others = ", ..." if len(calibration.without_images) > 3 else ""
+            what = f"{len(self.classes)} classes, of which --calibration has no image of {some}{others}"
+            self.note = what if self.note is None else f"{self.note}; {what}"
 
     def score_calibration(self, ids: Int64s, parts: PredictionParts) -> float:
         return float(np.mean(_joined(parts) == self.calibration_labels[ids]))

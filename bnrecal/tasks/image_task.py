@@ -118,7 +118,8 @@ class ImageTask:
             bad += found
         if bad:
             first = str(bad[0]).partition("; mend it")[0]
-            self.note = f"{len(bad)} images left out, the first: {first}"
+            images = "1 image" if len(bad) == 1 else f"{len(bad)} images"
+            self.note = f"{images} left out, the first: {first}"
         if not len(self.usable) or not len(self.evaluated):
             raise BnrecalError(f"--skip-bad-images: no image of task {self.name} is left")
 

@@ -116,7 +116,7 @@ def _path(inputs: Inputs, name: str) -> Path:
     if value is None:
         missing = [f"--{n}" for n in OPENERS[inputs.task][2] if _is_missing(inputs, n)]
         if inputs.image_size is None and inputs.transforms is None and inputs.task not in SETS:
-            missing.append("--image-size")  # or --preprocess model, as its own message says
+            missing.append("--image-size (or --preprocess model)")
         raise BnrecalError(f"--{name}: task {inputs.task} needs {', '.join(missing)}")
     return Path(value)
 

@@ -71,12 +71,15 @@ def test_updates_count_the_short_batch() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"bs": ["0"]}, "--bs: '0': .*greater than or equal to 1"),
-        ({"bs": ["8", "x"]}, "--bs: 'x': .*integer"),
+        ({"bs": ["0"]}, "--bs: '0'; allowed: 1 or more$"),
+        ({"bs": ["8", "x"]}, "--bs: 'x' is no whole number$"),
         ({"samples": ["-3"]}, "--samples: '-3'"),
         ({"samples": [10], "bs": [64]}, "--samples: 10 samples do not fill one batch of 64"),
         ({"momentum": ["0"]}, "--momentum: '0'"),
-        ({"momentum": ["1.5"]}, "--momentum: '1.5'"),
+        ({"momentum": ["1.5"]}, "--momentum: '1.5'; allowed: 1 or less$"),
+        ({"momentum": ["x"]}, "--momentum: 'x' is no number$"),
+        ({"image_size": "sixty"}, "--image_size: 'sixty': a side in pixels, such as 224, or HEIGHTxWIDTH"),
+        ({"image_size": "0x9999"}, "--image_size: '0'; allowed: 1 or more$"),
         ({"momentum": ["nan"]}, "--momentum: 'nan'"),
         ({"seed": "-1"}, "--seed: '-1'"),
         ({"estimator": ["mean"]}, "--estimator: unknown estimator 'mean'; valid: ema"),

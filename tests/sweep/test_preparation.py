@@ -160,3 +160,14 @@ def test_layers_left_alone_for_their_mode_are_said(
     ran = bnrecal("recalibrate", *options, "-o", "n.safetensors", "--even-if-worse")
     why = "left alone: 1 (1): frozen: in eval mode while other BatchNorms are in train mode"
     assert (why in ran.out) is says
+
+
+def test_an_image_that_nobody_needs_fails_nobody(raw_pixels: None, bnrecal: Callable[..., Any]) -> None:
+    """A damaged one beyond those of the cell: only the look at how images are scaled would have read it."""
+    bad = sorted(Path("train").rglob("*.png"))[-1]
+    bad.write_bytes(bad.read_bytes()[:60])
+    grid = ("--baseline", "--estimator", "pooled", "--bs", 16, "--samples", 16, "--order", "file")
+    ran = bnrecal("sweep", *COMMAND, *grid)
+    assert ran.code == 0, ran.err
+    assert {row["status"] for row in Store(Path("results")).rows()} == {"done"}
+    assert "preparation" not in stored_row() or stored_row()["preparation"] is None

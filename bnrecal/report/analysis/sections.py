@@ -5,15 +5,18 @@ images; a block is one batch size of it; a column of the block one sample count.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean
+from typing import Any
 
 from bnrecal.report.analysis.wording import counted, listed
+from bnrecal.store.provenance import inputs_of
 from bnrecal.store.store import Row
 from bnrecal.study.axes import EXPERIMENT, RULE, STORED, metric_name, rule
 from bnrecal.study.cells import n_updates
+from bnrecal.study.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def sections_of(rows: Iterable[Row]) -> list[Section]:
     stored: dict[tuple[object, ...], dict[str, Row]] = defaultdict(dict)
     standing: dict[tuple[object, ...], list[Row]] = defaultdict(list)  # failed ones too
     together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
-    for row in _told_apart(list(rows)):
+    for row in _images_told_apart(_told_apart(list(rows))):
         experiment = tuple(row[name] for name in EXPERIMENT)
         if row["estimator"] != STORED:
             together[*experiment, *(row[name] for name in RULE)].append(row)
@@ -192,6 +195,43 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
         else row
         for row in rows
     ]
+
+
+def _images_told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Where one task stands for several sets of images, its name gains the setting that tells them apart.
+
+    If no single one does, because files were changed, say, the first digits of their digest.
+    """
+    firsts: dict[tuple[str, str], dict[str | None, Row]] = defaultdict(dict)
+    for row in rows:
+        firsts[row["task"], row["metric"]].setdefault(row["data_digest"], row)
+    names: dict[tuple[str, str | None], str] = {}
+    for (task, _), by_digest in firsts.items():
+        if len(by_digest) > 1:
+            told = _told_by_setting([inputs_of(row) for row in by_digest.values()])
+            told = told or [f"images {str(digest)[:6]}" for digest in by_digest]
+            names |= {(task, digest): f"{task} ({how})" for digest, how in zip(by_digest, told, strict=True)}
+    return [
+        {**row, "task": names[at]} if (at := (row["task"], row["data_digest"])) in names else row
+        for row in rows
+    ]
+
+
+def _told_by_setting(inputs: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """The first field of `Inputs` that says something else of each, as words; None if there is none."""
+    for name in Inputs.model_fields:
+        if name in ("task", "model", "weights"):
+            continue
+        values = [_worded(name, of.get(name)) for of in inputs]
+        if len(set(values)) == len(values) and "" not in values:
+            return [f"{name.replace('_', ' ')} {value}" for value in values]
+    return None
+
+
+def _worded(name: str, value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ("x" if name == "image_size" else ",").join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _mean(rows: list[Row]) -> Row:
