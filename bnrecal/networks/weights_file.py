@@ -6,6 +6,7 @@ refused.
 
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,9 +33,10 @@ def read_weights(path: Path) -> State:
     try:
         found = _read(path)
     except pickle.UnpicklingError as error:
-        first = str(error).split("\n")[0][:120]
+        named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is for whoever trusts the file
+        what = f" ({named[1]})" if named else ""
         raise BnrecalError(
-            f"--weights: {path} holds more than tensors and would run code when read ({first}); refused; "
+            f"--weights: {path} holds more than tensors and would run code when read{what}; refused; "
             "save its state_dict, best as safetensors"
         ) from None
     except OSError as error:
