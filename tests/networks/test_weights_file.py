@@ -133,3 +133,13 @@ def test_weights_for_a_lazy_layer(tmp_path: Path) -> None:
 def test_a_name_too_long_for_a_file() -> None:
     with pytest.raises(BnrecalError, match="no file aaa"):
         read_weights(Path("a" * 300))
+
+
+def test_a_pickle_that_would_run_code_is_named_by_what_it_holds(tmp_path: Path) -> None:
+    """A whole module is refused in one line, without the advice torch has for whoever trusts the file."""
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(
+        BnrecalError, match=r"run code when read \(torch\.nn\S*Linear\); refused; save its"
+    ) as e:
+        read_weights(tmp_path / "whole.pt")
+    assert "trust" not in str(e.value)
