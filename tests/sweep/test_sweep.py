@@ -107,8 +107,8 @@ def test_the_resolved_study_is_kept_and_runs_again(bnrecal: Callable[..., object
 
 BAD = [
     (("--bs", "0"), r"--bs: '0'.*1"),
-    (("--bs", "8,x"), r"--bs: 'x'.*integer"),
-    (("--bs", ""), r"--bs: ''.*integer"),
+    (("--bs", "8,x"), r"--bs: 'x'.*no whole number"),
+    (("--bs", ""), r"--bs: ''.*no whole number"),
     (("--samples", "10", "--bs", "64"), r"--samples: 10 .*64"),
     (("--samples", "99999"), r"--samples: 99999: .*40960"),
     (("--task", "nope"), r"--task: .*'nope'.*garments, tiny"),
