@@ -580,15 +580,18 @@ def test_sizes_that_nobody_named_are_said_where_they_are_not_the_usual(
 
 
 def test_a_class_folder_without_images_is_said(bnrecal: Callable[..., object], users_project: str) -> None:
-    """It counts as a class all the same; why a network of two classes does not fit then shows before the
-    error. Named classes say what they are."""
-    Path("images/train/empty").mkdir()
+    """It counts as a class all the same: named in a note, and where a network of two classes does not fit.
+    Named classes say what they are."""
     options = ("--model", f"{users_project}:plain", *folder_options(Path("images")), "--dry-run")
-    said = "; 3 classes, of which --calibration has no image of empty\n"
+    Path("images/train/empty").mkdir()
     ran = bnrecal("sweep", *options)
-    assert (ran.code, said.removeprefix("; ") in ran.err) == (2, True)
-    assert "has 2 outputs, task imagefolder 3 classes" in ran.err
-    assert said not in bnrecal("sweep", *options, "--classes", "cat,dog").err
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "has 2 outputs, task imagefolder 3 classes (cat, dog, empty)" in ran.err
+    torchvision = ("--model", "torchvision:resnet18", *options[2:])
+    said = "note: 3 classes, of which --calibration has no image of empty\n"
+    assert said in bnrecal("sweep", *torchvision).err
+    named = bnrecal("sweep", *options, "--classes", "cat,dog")
+    assert (named.code, said in named.err) == (0, False)
 
 
 def test_an_unknown_ending_of_a_report_is_refused(bnrecal: Callable[..., object], users_project: str) -> None:

@@ -99,14 +99,12 @@ def sweep(
     choice = Choice(conditions(only, "--only"), conditions(exclude, "--exclude"), retry_failed, force, cut)
     settings, places = gathered(context, study, options)
     opened = open_study(settings, places)
-    for text in (*opened.notes, *_unasked(opened, settings)):
-        note(text)
     store = Store(out)
     executor = running.open(opened.study, opened, out)
     plan = planning.plan(opened, store, choice)
     if not any(choice.covers(cell) for cell in plan.cells):
         raise BnrecalError(f"--only, --exclude: they leave none of the study's {len(plan.cells)} cells")
-    for text in _other_images(store, plan):
+    for text in (*opened.notes, *_unasked(opened, settings), *_other_images(store, plan)):
         note(text)
     if dry_run:
         click.echo(plan_text(plan, store), nl=False)
@@ -148,6 +146,8 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _other_images(store: "Store", plan: "Plan") -> "Iterator[str]":
     """That rows lie here of the same task on other images, which a report sets apart."""
+    if store.seen().status.keys() <= {cell.key for cell in plan.cells}:
+        return  # the usual case, for which no row need be read
     digests = {(cell.task, cell.data_digest) for cell in plan.cells}
     tasks = {task for task, _ in digests}
     others = {

@@ -23,6 +23,7 @@ from bnrecal.networks.weights_file import State, load_weights, read_weights
 from bnrecal.search.space import Space
 
 INITIAL_SEED = 0  # of weights that nobody gives: the same in every process
+MOST_NAMED = 8  # classes that a message names
 
 
 @contextlib.contextmanager
@@ -173,9 +174,10 @@ class BuiltNetworks(ABC):
                 f"--model: {self.spec} ({arch}) gives {what}; a classifier gives (images, classes)"
             )
         if output.shape[1] != n:
+            names = f" ({', '.join(self.task.classes)})" if n <= MOST_NAMED else ""
             raise BnrecalError(
                 f"--model: {self.spec} ({arch}) has {output.shape[1]} outputs, "
-                f"task {self.task.name} {n} classes"
+                f"task {self.task.name} {n} classes{names}"
             )
 
     def _check_predictions(self, network: Network, output: Any, arch: str) -> None:

@@ -154,7 +154,7 @@ BAD = [
     ("norm_batch = [4, 8]", 'norm = "bm"', r"unknown norm 'bm'; valid: bn, gn"),
     ("norm_batch = [4, 8]", 'optimizer = "sdg"', r"unknown optimizer 'sdg'; valid: sgd"),
     ("norm_batch = [4, 8]", "norm_bach = 4", r"unknown setting 'norm_bach'"),
-    ("epochs = 3", "epochs = 0", r"train.epochs.*greater than or equal to 1"),
+    ("epochs = 3", "epochs = 0", r"train.epochs: '0'; allowed: 1 or more"),
 ]
 
 
