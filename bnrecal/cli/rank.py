@@ -1,6 +1,6 @@
 """`bnrecal rank`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +114,7 @@ def rank(
             note(f"the truth {replaced} of {out} gave way to {truth.stem}")
     run(plan, store, executor, running.name)
     hand_over(_answer(plan, store, known, truth, layout), output)
-    return failures(plan, store)
+    return failures({cell.key for cell in plan.cells} | {one.key for one in plan.judgements}, store)
 
 
 def layout_of(layout: str | None, output: Path | None) -> str:
@@ -262,15 +262,12 @@ def _answer(plan: "Plan", store: "Store", truth: "Truth | None", path: Path | No
     return rendered(judged_of(rows, truth, path.stem if path else None), layout)
 
 
-def failures(plan: "Plan", store: "Store") -> int:
-    """Says how many cells and judgements failed; the exit code."""
+def failures(keys: "Collection[str]", store: "Store") -> int:
+    """Says how many of the rows of these keys failed; the exit code."""
     from bnrecal.cli.messages import complain
 
-    every = [*(cell.key for cell in plan.cells), *(one.key for one in plan.judgements)]
     status = store.seen().status
-    n = sum(status.get(key) == "failed" for key in every)
+    n = sum(status.get(key) == "failed" for key in keys)
     if not n:
         return 0
-    return complain(
-        f"{n:,} of {len(every):,} failed; the same command with --retry-failed does them again", 3
-    )
+    return complain(f"{n:,} of {len(keys):,} failed; the same command with --retry-failed does them again", 3)

@@ -17,7 +17,7 @@ from bnrecal.cli.options import (
     setting,
     setting_options,
 )
-from bnrecal.cli.rank import check_where, hand_over, layout_of, opened_to_rank, planned
+from bnrecal.cli.rank import check_where, failures, hand_over, layout_of, opened_to_rank, planned
 from bnrecal.cli.running import Running, running_options
 from bnrecal.errors import BnrecalError
 
@@ -104,6 +104,7 @@ def search(
     Evolution as in BN-NAS, 20 generations of 50; of a judge that adds up over layers the exact optimum.
     Every figure stays in OUT/rows.jsonl: stopped at any moment, the same command ends with the same result.
     """
+    from bnrecal.store.searched import keys_of_search
     from bnrecal.store.store import Store
     from bnrecal.sweep.generations import Bounds
 
@@ -126,7 +127,7 @@ def search(
     todo = _Todo(within, judge, settings, scores, running, executor, retry_failed)
     todo.run(begun, otherwise)
     hand_over(search_report(out, layout) or "", output)
-    return _failures(out)
+    return failures(keys_of_search(out), store)
 
 
 def _searching(opened: "Opened", store: "Store", bounds: "Bounds", forbid: Sequence[str]) -> "Searching":
@@ -156,7 +157,7 @@ def _settings(population: int, generations: int, seed: int) -> "Settings":
 def _additive_scores(within: "Searching", judge: str, method: str) -> "Scores | None":
     """What each choice adds to the score, where the exact optimum is asked for or to be had."""
     from bnrecal.search.judges import ADDITIVE, bn_scores
-    from bnrecal.sweep.generations import CostsDoNotAddUpError, cost_shares
+    from bnrecal.sweep.generations import COSTS, CostsDoNotAddUpError, cost_shares
 
     if judge not in ADDITIVE:
         if method == "exact":
@@ -164,7 +165,7 @@ def _additive_scores(within: "Searching", judge: str, method: str) -> "Scores | 
         return None
     if method == "evolution":
         return None
-    if within.costs.additive is None and (within.bounds.kinds or judge != "bn"):
+    if within.costs.additive is None and (within.bounds.kinds or judge in COSTS):
         if method == "exact":
             raise CostsDoNotAddUpError
         note(NOT_ADDITIVE)
@@ -200,20 +201,6 @@ def _begun(
         forbidden=tuple(forbidden),
         n_space=within.space.size,
     )
-
-
-def _failures(out: Path) -> int:
-    """Says how many of those that the search asked for failed; the exit code."""
-    from bnrecal.cli.messages import complain
-    from bnrecal.store.searched import keys_of_search
-    from bnrecal.store.store import Store
-
-    asked, status = keys_of_search(out), Store(out).seen().status
-    n = sum(status.get(key) == "failed" for key in asked)
-    if not n:
-        return 0
-    again = "the same command with --retry-failed does them again"
-    return complain(f"{n:,} of {len(asked):,} failed; {again}", 3)
 
 
 class _Todo:

@@ -31,6 +31,7 @@ from bnrecal.study.cells import Cell
 
 GROUP = 128  # subnets that share a tree: their predictions are held until all images are seen
 Chain = tuple[nn.Module, ...]
+_WAYS = (False, True)  # chains are tried with the statistics they have, and with those of the batch
 
 
 @dataclass
@@ -141,9 +142,6 @@ def broken_chains(
         for root in roots:
             descend(root, [images for _ in _WAYS])
     return broken
-
-
-_WAYS = (False, True)  # whether BatchNorms normalise by the batch
 
 
 def _passed_on(node: Node, x: Any, of_batches: bool) -> Any:

@@ -153,5 +153,5 @@ def _number(said: Any) -> float | None:
         return None
     try:
         return float(said.detach() if hasattr(said, "detach") else said)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
         return None

@@ -168,7 +168,7 @@ def race(
         if len(alive) == k:
             break
     best = tuple((alive[i], float(values[i])) for i in np.argsort(-values, kind="stable")[:k])
-    n_tied = int((values >= best[-1][1]).sum()) - k
+    n_tied = max(0, int((values >= best[-1][1]).sum()) - k)  # nothing ties with what is no number
     return Raced(best, tuple(looks), confidence, n_evaluated, len(archs) * sizes[-1], n_tied)
 
 

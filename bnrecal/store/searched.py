@@ -27,7 +27,7 @@ class Search:
     """`judge` as a ranking names it, `bounds` by kind of cost; of method "exact" there is one generation.
 
     `forbidden` as it was written, "LAYER:CHOICE"; `n_front` of a trade-off whose first alone are kept;
-    `n_space` architectures there are without forbidden choices; `ended` is None where nobody says it.
+    `n_space` architectures there are without forbidden choices; `ended` is None in older files.
     """
 
     judge: str

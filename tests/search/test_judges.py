@@ -121,6 +121,8 @@ def chatty(arch):
 number = 3
 def text(arch):
     return "0.5"
+def beyond(arch):
+    return 10**400
 def nothing(arch):
     pass
 def several(arch):
@@ -166,6 +168,7 @@ def test_what_a_judge_prints_is_no_answer(capsys: pytest.CaptureFixture[str]) ->
         ("by_place", "needs arch by position; allowed arguments: module, arch, images"),
         ("leaves", r"\(abc\) raised SystemExit: 3"),
         ("text", r"\(abc\) gives a str; needs a finite number"),
+        ("beyond", r"\(abc\) gives a int; needs a finite number"),
         ("nothing", r"\(abc\) gives a NoneType; needs a finite number"),
         ("several", r"\(abc\) gives a Tensor; needs a finite number"),
         ("missing", "has no 'missing'"),

@@ -15,6 +15,8 @@ from bnrecal.study.axes import STORED, metric_name, short_rule
 from bnrecal.study.cells import is_judgement, n_updates
 
 _OF_SETTING = ("estimator", "momentum", "batch_size", "n_samples", "seed", "order_digest", "trained")
+# fields of a row that tell judges of one name apart, and what they are called
+_TELLING = {"seed": "seed", "code_digest": "code", "order_digest": "order"}
 
 
 @dataclass(frozen=True)
@@ -225,10 +227,6 @@ def _told_apart(alike: Sequence[tuple[str, Row, Judge]], several: bool, is_measu
     return [
         replace(judge, name=", ".join([judge.name, *part])) for judge, part in zip(judges, parts, strict=True)
     ]
-
-
-# fields of a row that tell judges of one name apart, and what they are called
-_TELLING = {"seed": "seed", "code_digest": "code", "order_digest": "order"}
 
 
 def _start_left(row: Row) -> float:
